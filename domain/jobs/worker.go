@@ -1,0 +1,256 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
+)
+
+// Why a handler's context ended, as context.Cause tells.
+var (
+	ErrCancelled = errors.New("the job's cancel was asked for")
+	ErrTimeout   = errors.New("the run timeout has passed")
+	ErrLeaseLost = errors.New("the job was given to another worker")
+)
+
+// Timing of a run, beside the domain's.
+const (
+	// settleReserve is the time that a run leaves for its settling: a run that would end later than this before the
+	// delivery's deadline is not begun.
+	settleReserve = 5 * time.Second
+	// overstay is how long past the end of its context a handler is waited for. It is well under
+	// domain.LeaseMargin, so that the outcome is settled while the lease holds.
+	overstay = 10 * time.Second
+	// settleBound bounds the tries to record an outcome; when it has passed the job is run again after its lease.
+	settleBound = 15 * time.Second
+	// storeTimeout bounds each call of the store that a worker makes.
+	storeTimeout = 5 * time.Second
+)
+
+// Worker runs jobs: it decides what each delivery comes to.
+type Worker struct {
+	Store     ports.JobStore
+	Handler   ports.JobHandler
+	Retries   domain.RetryPolicies // of the jobs that foreign messages stand for
+	Retention domain.Retention
+	Name      string // kept with each attempt
+	Now       func() time.Time
+	NewToken  func() string  // unguessable lease tokens
+	Random    func() float64 // from [0, 1), for jitter
+}
+
+// Deliver claims the delivery's job, runs its handler and records the outcome. It is a ports.Deliver. When ctx is
+// cancelled the handler's context is too, and an attempt that does not succeed then is not charged; a deadline of ctx
+// keeps runs from starting that could not end before it.
+func (w *Worker) Deliver(ctx context.Context, d domain.Delivery) domain.Disposition {
+	if d.Err != nil {
+		return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonUndecodable}
+	}
+	if ctx.Err() != nil {
+		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable}
+	}
+	token := w.NewToken()
+	job, err := w.claim(ctx, d, token)
+	switch {
+	case errors.Is(err, errTooLate):
+		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonTooLate}
+	case err != nil:
+		return domain.DisposeUnclaimed(err, d, w.Now())
+	case job.Status != domain.Running: // its attempts were used up or its cancel was asked for: the claim has settled it
+		return domain.Disposition{Verdict: domain.Ack, Reason: job.Reason}
+	}
+	return w.settle(ctx, job, w.run(ctx, job))
+}
+
+var errTooLate = errors.New("too little time is left for a run")
+
+// claim stores what a foreign message stands for and leases the job. It asks twice when the store does not answer:
+// the first claim may have been made, and the same token finds it.
+func (w *Worker) claim(ctx context.Context, d domain.Delivery, token string) (domain.Job, error) {
+	id := d.JobID
+	if d.Foreign != nil {
+		job, err := w.adopt(ctx, *d.Foreign)
+		if err != nil {
+			return domain.Job{}, err
+		}
+		id = job.ID
+	}
+	claim := func() (domain.Job, error) {
+		call, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		return w.Store.Update(call, id, func(job domain.Job) (domain.Job, error) {
+			now := w.Now()
+			claimed, err := job.Claim(now, token, w.Name)
+			if err != nil || claimed.Status != domain.Running {
+				return claimed, err
+			}
+			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < job.Retry.Timeout+settleReserve {
+				return job, errTooLate
+			}
+			return claimed, nil
+		})
+	}
+	job, err := claim()
+	if domain.KindOf(err) == domain.Unavailable && ctx.Err() == nil {
+		job, err = claim()
+	}
+	return job, err
+}
+
+// adopt stores the job that a foreign message stands for, unless an earlier delivery has.
+func (w *Worker) adopt(ctx context.Context, spec domain.JobSpec) (domain.Job, error) {
+	spec.Retry, spec.Retention = w.Retries.For(spec.Name), w.Retention
+	now := w.Now()
+	job, err := domain.NewJob(spec, now)
+	if err != nil {
+		return domain.Job{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	job, _, err = w.Store.Create(ctx, job.Taken(now))
+	return job, err
+}
+
+// run calls the handler and waits for it, renewing the lease meanwhile. It returns before the lease of the last
+// renewal has run out, whatever the handler does: one that goes on past its context is left to itself, and its outcome
+// is that of an attempt that timed out.
+func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
+	stopping := ctx.Done()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	ctx, cancel := context.WithTimeoutCause(ctx, job.Retry.Timeout, ErrTimeout)
+	defer cancel()
+
+	done := make(chan domain.Outcome, 1)
+	go func() { done <- w.handle(ctx, job) }()
+
+	renewal := time.NewTicker(job.LeaseTerm() / 3)
+	defer renewal.Stop()
+	for {
+		select {
+		case outcome := <-done:
+			return explain(ctx, outcome, stopping)
+		case <-renewal.C:
+			if cause := w.renew(ctx, job); cause != nil {
+				stop(cause)
+			}
+		case <-ctx.Done():
+			return explain(ctx, await(done, overstay), stopping)
+		}
+	}
+}
+
+// await returns the outcome of a handler whose context has ended, or the lack of one.
+func await(done <-chan domain.Outcome, bound time.Duration) domain.Outcome {
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
+	select {
+	case outcome := <-done:
+		return outcome
+	case <-timer.C:
+		return domain.Outcome{Err: errors.New("the handler did not return")}
+	}
+}
+
+// explain adds to a failed outcome why its context had ended.
+func explain(ctx context.Context, o domain.Outcome, stopping <-chan struct{}) domain.Outcome {
+	if o.Err == nil || ctx.Err() == nil || domain.IsPermanent(o.Err) {
+		return o
+	}
+	select {
+	case <-stopping:
+		o.Interrupted = true
+	default:
+	}
+	if cause := context.Cause(ctx); !errors.Is(o.Err, cause) {
+		o.Err = fmt.Errorf("%w: %w", cause, o.Err)
+	}
+	return o
+}
+
+// handle calls the handler and turns whatever it does into an outcome.
+func (w *Worker) handle(ctx context.Context, job domain.Job) (outcome domain.Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			outcome = domain.Outcome{Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	output, err := w.Handler.Handle(ctx, Run{Job: job, Attempt: job.Starts, Progress: w.progress(job)})
+	if err != nil {
+		return domain.Outcome{Err: err}
+	}
+	if output != nil && !json.Valid(output) {
+		return domain.Outcome{Err: domain.Permanent(errors.New("the handler's output is not JSON"))}
+	}
+	return domain.Outcome{Output: output}
+}
+
+func (w *Worker) progress(job domain.Job) func(context.Context, int, string) error {
+	return func(ctx context.Context, percent int, message string) error {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		_, err := w.Store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+			return stored.Report(w.Now(), job.Lease.Token, domain.Progress{Percent: percent, Message: message})
+		})
+		return err
+	}
+}
+
+// renew extends the lease and returns why the run has to stop, nil when it may go on. A store that does not answer is
+// no reason: the lease outlasts the run.
+func (w *Worker) renew(ctx context.Context, job domain.Job) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	renewed, err := w.Store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+		return stored.Renew(w.Now(), job.Lease.Token)
+	})
+	switch {
+	case domain.KindOf(err) == domain.Conflict, domain.KindOf(err) == domain.NotFound:
+		return ErrLeaseLost
+	case err == nil && renewed.CancelRequested:
+		return ErrCancelled
+	default:
+		return nil
+	}
+}
+
+// settle records the outcome. It goes on when ctx is cancelled, for the work is done, but not past ctx's deadline nor
+// settleBound.
+func (w *Worker) settle(ctx context.Context, job domain.Job, outcome domain.Outcome) domain.Disposition {
+	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleBound)
+	defer cancel()
+	if deadline, ok := ctx.Deadline(); ok {
+		recording, cancel = context.WithDeadline(recording, deadline)
+		defer cancel()
+	}
+	random := w.Random()
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		settled, err := w.record(recording, job, outcome, random)
+		switch kind := domain.KindOf(err); {
+		case err == nil:
+			return domain.Disposition{Verdict: domain.Ack, Reason: settled.Reason}
+		case kind == domain.Conflict, kind == domain.NotFound:
+			// Recorded by an earlier try that was not answered, or another worker's by now: either way the store has it.
+			return domain.Disposition{Verdict: domain.Ack, Reason: domain.ReasonLeaseLost}
+		case kind != domain.Unavailable && kind != domain.Throttled:
+			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonOf(err), Pause: true}
+		}
+		if wait(recording, nil, pause); recording.Err() != nil {
+			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, Pause: true}
+		}
+	}
+}
+
+func (w *Worker) record(ctx context.Context, job domain.Job, outcome domain.Outcome, random float64) (domain.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return w.Store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+		return stored.Settle(w.Now(), job.Lease.Token, outcome, random)
+	})
+}
