@@ -1,0 +1,180 @@
+// Package config reads settings from an injected environment. It reports every mistake at once, each with the
+// setting's name, what is wrong and an example, and it reads JSON settings and secrets inline or from a file.
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Env is an environment under reading: take each setting from it, then ask Err.
+type Env struct {
+	getenv   func(string) string
+	problems []Problem
+}
+
+// From returns an Env that reads settings by getenv.
+func From(getenv func(string) string) *Env { return &Env{getenv: getenv} }
+
+// A Problem is one setting that is missing or wrong.
+type Problem struct {
+	Name    string
+	Reason  string
+	Example string // of a value that would do; may be empty
+}
+
+// Problems is every mistake in the settings, as one error.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of the settings cannot be used:", len(p))
+	for _, problem := range p {
+		fmt.Fprintf(&b, "\n  %s: %s", problem.Name, problem.Reason)
+		if problem.Example != "" {
+			fmt.Fprintf(&b, "\n    example: %s=%s", problem.Name, problem.Example)
+		}
+	}
+	return b.String()
+}
+
+// Wrong records a mistake in the setting name.
+func (e *Env) Wrong(name, example, format string, args ...any) {
+	e.problems = append(e.problems, Problem{Name: name, Reason: fmt.Sprintf(format, args...), Example: example})
+}
+
+// Err returns every mistake found so far as Problems, nil when there is none.
+func (e *Env) Err() error {
+	if len(e.problems) == 0 {
+		return nil
+	}
+	return Problems(e.problems)
+}
+
+// String returns a setting, or fallback where it is not set.
+func (e *Env) String(name, fallback string) string {
+	if v := e.getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// Required returns a setting that has no fallback.
+func (e *Env) Required(name, example string) string {
+	v := e.getenv(name)
+	if v == "" {
+		e.Wrong(name, example, "is not set")
+	}
+	return v
+}
+
+// List returns a comma-separated setting, without the spaces around its elements; nil where it is not set.
+func (e *Env) List(name string) []string {
+	v := e.getenv(name)
+	if v == "" {
+		return nil
+	}
+	var list []string
+	for _, element := range splitTrim(v) {
+		if element == "" {
+			e.Wrong(name, "one,two", "has an empty element")
+			continue
+		}
+		list = append(list, element)
+	}
+	return list
+}
+
+// Duration returns a setting like "90s" or "15m", or fallback where it is not set.
+func (e *Env) Duration(name string, fallback time.Duration) time.Duration {
+	v := e.getenv(name)
+	if v == "" {
+		return fallback
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		e.Wrong(name, fallback.String(), "%q is no duration", v)
+		return fallback
+	}
+	return d
+}
+
+// Bool returns a setting that is true or false, or fallback where it is not set.
+func (e *Env) Bool(name string, fallback bool) bool {
+	switch v := e.getenv(name); v {
+	case "":
+		return fallback
+	case "true":
+		return true
+	case "false":
+		return false
+	default:
+		e.Wrong(name, strconv.FormatBool(!fallback), "%q is neither true nor false", v)
+		return fallback
+	}
+}
+
+// Bytes returns a setting that is a number of bytes, plain or with KiB or MiB behind it, or fallback where it is not
+// set. It is from 1 to most.
+func (e *Env) Bytes(name string, fallback, most int64) int64 {
+	v := e.getenv(name)
+	if v == "" {
+		return fallback
+	}
+	digits, factor := strings.TrimSpace(v), int64(1)
+	for suffix, f := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20} {
+		if cut, ok := strings.CutSuffix(digits, suffix); ok {
+			digits, factor = strings.TrimSpace(cut), f
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 1 || n > most/factor {
+		e.Wrong(name, strconv.FormatInt(fallback, 10), "%q is no number of bytes from 1 to %d", v, most)
+		return fallback
+	}
+	return n * factor
+}
+
+// OneOf returns a setting that has one of the given values; the first is what an unset one means.
+func (e *Env) OneOf(name string, values ...string) string {
+	v := e.String(name, values[0])
+	if !slices.Contains(values, v) {
+		e.Wrong(name, values[0], "%q is none of %s", v, strings.Join(values, ", "))
+		return values[0]
+	}
+	return v
+}
+
+// Address returns a setting that is the host and port to listen on, or fallback where it is not set.
+func (e *Env) Address(name, fallback string) string {
+	v := e.String(name, fallback)
+	if _, port, err := net.SplitHostPort(v); err != nil || port == "" {
+		e.Wrong(name, fallback, "%q is no host:port", v)
+		return fallback
+	}
+	return v
+}
+
+// Text returns a setting that is given inline or as the path of a file that holds it: a path begins with / or ./ and
+// names a file. "" where it is not set.
+func (e *Env) Text(name, example string) string {
+	v := e.getenv(name)
+	if !strings.HasPrefix(v, "/") && !strings.HasPrefix(v, "./") {
+		return v
+	}
+	data, err := os.ReadFile(filepath.Clean(v))
+	if err != nil {
+		e.Wrong(name, example, "cannot be read: %v", err)
+		return ""
+	}
+	if strings.TrimSpace(string(data)) == "" {
+		e.Wrong(name, example, "the file %s is empty", v)
+	}
+	return string(data)
+}

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+// A Program is what stands behind a main: it runs until ctx ends or its work is done.
+type Program func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
+
+// ErrUsage is wrapped by errors about the command line.
+var ErrUsage = errors.New("wrong usage")
+
+// Main runs a program with the process's arguments, environment and signals, and exits: 0 when it is done, 1 when it
+// failed, 2 when it was called wrongly. SIGINT and SIGTERM end its context; a second one ends the process.
+func Main(run Program) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case errors.Is(err, ErrUsage):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Flags are what every program understands.
+type Flags struct {
+	*flag.FlagSet
+	checkConfig bool
+	version     bool
+}
+
+// NewFlags returns the common flags of the program name; about says in a sentence what it is.
+func NewFlags(name, about string, stderr io.Writer) *Flags {
+	f := &Flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError)}
+	f.SetOutput(stderr)
+	f.BoolVar(&f.checkConfig, "check-config", false, "check the settings and exit: 0 when they are right, 1 with every mistake when not")
+	f.BoolVar(&f.version, "version", false, "print the version and exit")
+	f.Usage = func() {
+		fmt.Fprintf(stderr, "%s: %s\n\nFlags:\n", name, about)
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// Parse reads the command line. done is true when a flag has asked for no more than an answer, which was given on
+// stdout: the version, or with check-config that err, what is wrong with the settings, is nil.
+func (f *Flags) Parse(args []string, stdout io.Writer, settings error) (done bool, err error) {
+	if err := f.FlagSet.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return true, err
+		}
+		return true, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	if f.NArg() > 0 {
+		return true, fmt.Errorf("%w: unexpected argument %q", ErrUsage, f.Arg(0))
+	}
+	if f.version {
+		fmt.Fprintln(stdout, f.Name(), Version())
+		return true, nil
+	}
+	if settings != nil {
+		return true, settings
+	}
+	if f.checkConfig {
+		fmt.Fprintln(stdout, "the settings are right")
+		return true, nil
+	}
+	return false, nil
+}
+
+// Version says what this binary was built from.
+func Version() string {
+	version, commit := "devel", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v := info.Main.Version; v != "" && v != "(devel)" {
+			version = v
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = " " + s.Value
+			}
+		}
+	}
+	return version + commit + " " + runtime.Version()
+}
