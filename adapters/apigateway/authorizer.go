@@ -1,0 +1,209 @@
+package apigateway
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/go-json-experiment/json"
+
+	"github.com/jobgate/jobgate/adapters/wire/bearer"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/domain/access"
+)
+
+// maxResult bounds an authorizer's answer in bytes. AWS documents 8 KB, for WebSocket APIs only; see
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html.
+const maxResult = 8000
+
+// An Authorizer is the Lambda authorizer of a REST API (TOKEN or REQUEST) or of an HTTP API (payload 1.0 or 2.0 with
+// IAM responses). It is safe for concurrent use.
+type Authorizer struct {
+	gate     *access.Gate
+	compiler *Compiler
+	scopes   []string // those that a rule names
+	report   func(context.Context, Decision)
+}
+
+// A Decision is what one call of an Authorizer came to. It holds nothing of the token.
+type Decision struct {
+	ID        string                          // random; in the context of the answer, and so in what a refused caller is told
+	RequestID string                          // API Gateway's; empty for TOKEN events, which have none
+	Reason    domain.Reason                   // why there was no policy, or one that denies everything; else empty
+	Refused   map[domain.Action]domain.Reason // what a verified caller may not do
+}
+
+// NewAuthorizer returns an Authorizer for a route table. report, when not nil, is called once for each event. The error
+// names everything about routes and the gate's policy that cannot be answered within API Gateway's bounds.
+func NewAuthorizer(gate *access.Gate, routes []domain.Route, report func(context.Context, Decision)) (*Authorizer, error) {
+	compiler, err := NewCompiler(routes)
+	if err != nil {
+		return nil, err
+	}
+	if report == nil {
+		report = func(context.Context, Decision) {}
+	}
+	a := &Authorizer{gate: gate, compiler: compiler, report: report}
+	if err := a.fits(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// fits checks the longest answer that settings alone can cause: every route at the longest names AWS gives, with every
+// scope that a rule names. Along the way it collects those scopes.
+func (a *Authorizer) fits() error {
+	longest := Deployment{
+		Partition: "aws-us-gov", Region: "ap-southeast-99", Account: "123456789012", API: "abcdefghij", Stage: strings.Repeat("s", 128),
+	}
+	size := 0
+	for _, g := range a.compiler.grants {
+		resource := longest.resource(g.pattern)
+		if len(resource) > maxResource {
+			return fmt.Errorf("route %s: its ARN would have %d characters at the longest stage name, of at most %d", g.pattern, len(resource), maxResource)
+		}
+		size += len(resource) + len(`"",`)
+	}
+	// The frame of a policy with both effects, and a context with a subject of the 255 bytes that are accepted.
+	if size += 1024; size > maxResult {
+		return fmt.Errorf("the route table makes policies of %d bytes, of at most %d", size, maxResult)
+	}
+	for i, r := range a.gate.Policy.Rules {
+		for _, s := range r.Scopes {
+			if !slices.Contains(a.scopes, s) {
+				a.scopes = append(a.scopes, s)
+				size += len(s) + len(" ")
+			}
+		}
+		if size > maxResult {
+			return fmt.Errorf("rules[%d]: with its scopes an authorizer's answer could have %d bytes, of at most %d", i, size, maxResult)
+		}
+	}
+	return nil
+}
+
+// Invoke answers one authorizer event. The error is ErrUnauthorized when the token is missing or will not do, and
+// another when the event is malformed or nothing is known of the token. A verified caller gets a policy for the whole
+// API, which denies everything when they may do nothing.
+func (a *Authorizer) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	d := Decision{ID: rand.Text()}
+	answer, err := a.decide(ctx, event, &d)
+	a.report(ctx, d)
+	return answer, err
+}
+
+func (a *Authorizer) decide(ctx context.Context, event []byte, d *Decision) ([]byte, error) {
+	request, err := parseAuthorizerEvent(event)
+	if err != nil {
+		d.Reason = domain.ReasonOf(err)
+		return nil, fault(*d)
+	}
+	d.RequestID = request.id
+	token, err := bearer.Token(request.authorization)
+	var who domain.Principal
+	if err == nil {
+		who, err = a.gate.Enter(ctx, token)
+	}
+	if err != nil {
+		if d.Reason = domain.ReasonOf(err); domain.KindOf(err) == domain.Unauthenticated {
+			return nil, ErrUnauthorized
+		}
+		return nil, fault(*d)
+	}
+	answer, err := json.Marshal(a.answer(request.at, who, d), json.Deterministic(true))
+	if err != nil {
+		d.Reason = domain.ReasonInternal
+		return nil, fault(*d)
+	}
+	if len(answer) > maxResult {
+		d.Reason = domain.ReasonTooLarge
+		return json.Marshal(events.APIGatewayCustomAuthorizerResponse{
+			PrincipalID: d.ID, PolicyDocument: denyAll(request.at), Context: map[string]any{keyDecision: d.ID},
+		})
+	}
+	return answer, nil
+}
+
+func (a *Authorizer) answer(at Deployment, who domain.Principal, d *Decision) events.APIGatewayCustomAuthorizerResponse {
+	d.Refused = make(map[domain.Action]domain.Reason)
+	allowed := false
+	doc := a.compiler.Compile(at, func(action domain.Action) bool {
+		may := a.gate.May(who, action)
+		if !may.Allowed {
+			d.Refused[action] = may.Reason
+		}
+		allowed = allowed || may.Allowed
+		return may.Allowed
+	})
+	if !allowed {
+		d.Reason = domain.ReasonForbidden
+	}
+	who.Scopes = slices.DeleteFunc(slices.Clone(who.Scopes), func(s string) bool { return !slices.Contains(a.scopes, s) })
+	return events.APIGatewayCustomAuthorizerResponse{PrincipalID: who.Subject, PolicyDocument: doc, Context: principalContext(who, d.ID)}
+}
+
+// An authorizerRequest is what an authorizer event asks.
+type authorizerRequest struct {
+	id            string
+	at            Deployment
+	authorization string // the value of the Authorization header; empty when there is none
+}
+
+func parseAuthorizerEvent(event []byte) (authorizerRequest, error) {
+	var e struct {
+		Version            string              `json:"version"`
+		Type               string              `json:"type"`
+		MethodARN          string              `json:"methodArn"`
+		RouteARN           string              `json:"routeArn"` // HTTP APIs, payload 2.0
+		AuthorizationToken string              `json:"authorizationToken"`
+		Headers            map[string]string   `json:"headers"`
+		MultiValueHeaders  map[string][]string `json:"multiValueHeaders"`
+		RequestContext     struct {
+			RequestID string `json:"requestId"`
+		} `json:"requestContext"`
+	}
+	if err := json.Unmarshal(event, &e); err != nil {
+		return authorizerRequest{}, malformedEvent(err, "no authorizer event")
+	}
+	request := authorizerRequest{id: e.RequestContext.RequestID, authorization: e.AuthorizationToken}
+	arn := e.MethodARN
+	switch {
+	case e.Type == "REQUEST" && (e.Version == "" || e.Version == "1.0" || e.Version == "2.0"):
+		if e.Version == "2.0" {
+			arn = e.RouteARN
+		}
+		values := headerValues(e.Headers, e.MultiValueHeaders, "Authorization")
+		// Two credentials are no credential: joined, they have a space or a comma too many for any bearer token.
+		request.authorization = strings.Join(values, ", ")
+	case e.Type != "TOKEN":
+		return authorizerRequest{}, malformedEvent(nil, "type is neither TOKEN nor REQUEST")
+	}
+	at, err := ParseMethodARN(arn)
+	if err != nil {
+		return authorizerRequest{}, malformedEvent(err, "method ARN")
+	}
+	request.at = at
+	return request, nil
+}
+
+// headerValues returns the values of a header whatever its case. API Gateway repeats in headers the last value of what
+// multiValueHeaders has, so the former counts only where the latter is absent, as in payload 2.0.
+func headerValues(single map[string]string, multi map[string][]string, name string) (values []string) {
+	if multi != nil {
+		for k, v := range multi {
+			if strings.EqualFold(k, name) {
+				values = append(values, v...)
+			}
+		}
+		return values
+	}
+	for k, v := range single {
+		if strings.EqualFold(k, name) {
+			values = append(values, v)
+		}
+	}
+	return values
+}
