@@ -170,6 +170,9 @@ func NewJob(spec JobSpec, now time.Time) (Job, error) {
 	if len(wrong) > 0 {
 		return Job{}, &Error{Kind: Invalid, Reason: ReasonInvalidFields, Message: "the job has invalid members", Fields: wrong}
 	}
+	if problems := spec.Retry.Validate(); len(problems) > 0 {
+		return Job{}, Errorf(Internal, ReasonInternal, "the job's retry policy cannot be used: %s", strings.Join(problems, "; "))
+	}
 	if len(spec.Payload) > MaxPayload {
 		return Job{}, Errorf(TooLarge, ReasonTooLarge, "the payload has %d bytes, at most %d are accepted", len(spec.Payload), MaxPayload)
 	}
@@ -193,7 +196,7 @@ func (j Job) Expired(now time.Time) bool { return !j.ExpiresAt.IsZero() && !now.
 // transitions is the one table of a job's life; "" is a job not yet stored.
 var transitions = map[Status][]Status{
 	"":        {Queued},
-	Queued:    {Running, Cancelled},
+	Queued:    {Running, Dead, Cancelled},
 	Running:   {Running, Queued, Succeeded, Dead, Cancelled},
 	Succeeded: {},
 	Dead:      {Queued},
@@ -221,7 +224,7 @@ func (j Job) finish(next Status, reason Reason, now time.Time) Job {
 	if next == Dead {
 		keep = j.Retention.Dead
 	}
-	j.ExpiresAt = j.FinishedAt.Add(keep)
+	j.ExpiresAt = instant(j.FinishedAt.Add(keep))
 	return j
 }
 
@@ -239,7 +242,7 @@ func (j Job) Taken(now time.Time) Job {
 	if doubled := FirstCheck << min(j.Checks, 10); doubled < LastCheck {
 		wait = doubled
 	}
-	j.CheckAt = instant(now).Add(wait)
+	j.CheckAt = instant(now.Add(wait))
 	j.Checks++
 	j.Dispatches++
 	return j
@@ -298,7 +301,7 @@ func (j Job) Claim(now time.Time, token, worker string) (Job, error) {
 func (j Job) LeaseTerm() time.Duration { return j.Retry.Timeout + LeaseMargin }
 
 func (j Job) extend(now time.Time) Job {
-	j.Lease.Until = instant(now).Add(j.LeaseTerm())
+	j.Lease.Until = instant(now.Add(j.LeaseTerm()))
 	j.CheckAt = j.Lease.Until
 	return j
 }

@@ -134,10 +134,11 @@ func (p AccessPolicy) AtGate(who Principal, action Action) Decision {
 	return p.decide(who, action, func(r Rule) bool { return len(r.Jobs) == 0 || r.Effect == Allow })
 }
 
-// Decide decides about a job of the given name and owner. What AtGate refuses, Decide refuses.
+// Decide decides about a job of the given name and owner. What AtGate refuses, Decide refuses. A job without an owner is
+// nobody's own.
 func (p AccessPolicy) Decide(who Principal, action Action, name string, owner Identity) Decision {
 	return p.decide(who, action, func(r Rule) bool {
-		if r.Effect == Allow && !r.AnyOwner && owner != who.Identity {
+		if r.Effect == Allow && !r.AnyOwner && (owner != who.Identity || owner.IsZero()) {
 			return false
 		}
 		return len(r.Jobs) == 0 || slices.ContainsFunc(r.Jobs, func(pattern string) bool { return MatchName(pattern, name) >= 0 })

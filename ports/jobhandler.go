@@ -13,7 +13,9 @@ type JobHandler interface {
 	// apart. Its context ends at the run timeout, when the job's cancel is asked for (context.Cause tells), and when
 	// the worker has to stop; a handler that returns soon after is settled properly.
 	//
-	// A nil error is success. An error is retried by the job's policy, unless domain.Permanent marks it.
+	// A nil error is success. An error is retried by the job's policy, unless domain.Permanent marks it; the RetryAfter of
+	// a *domain.Error is the least wait, up to the policy's maximum. The job's owner can read the error's text. A panic
+	// is an error.
 	Handle(ctx context.Context, run Run) (output []byte, err error)
 }
 

@@ -33,7 +33,7 @@ func TestModel(t *testing.T) {
 		for seed := range *modelSeeds {
 			t.Run(fmt.Sprintf("store is queue %v, seed %d", storeIsQueue, seed), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { newWorld(t, uint64(seed), storeIsQueue).run() }) //nolint:gosec // a seed
+				synctest.Test(t, func(t *testing.T) { newWorld(t, uint64(seed), storeIsQueue).run() })
 			})
 		}
 	}
@@ -77,7 +77,7 @@ type message struct {
 
 func newWorld(t *testing.T, seed uint64, storeIsQueue bool) *world {
 	return &world{
-		t: t, storeIsQueue: storeIsQueue, store: memory.NewStore(time.Now), rng: rand.New(rand.NewPCG(seed, 42)), //nolint:gosec // reproducible on purpose
+		t: t, storeIsQueue: storeIsQueue, store: memory.NewStore(time.Now), rng: rand.New(rand.NewPCG(seed, 42)),
 		accepted: map[string]bool{}, starts: map[string]map[int]bool{}, live: map[string]*process{}, excuses: map[string]int{},
 		settled: map[string]domain.Status{}, confirmed: map[string]bool{},
 	}
@@ -169,7 +169,7 @@ func (w *world) livesOf(ctx context.Context, role func(*process, context.Context
 				case w.trouble(0.5):
 					p.die()
 					stop()
-				case w.trouble(0.5):
+				case w.trouble(0.4):
 					stop()
 				}
 			}
@@ -446,7 +446,7 @@ func (p *process) handle(ctx context.Context, run jobs.Run) ([]byte, error) {
 		return nil, errHandler
 	case p.trouble(0.05):
 		return nil, domain.Permanent(errHandler)
-	case p.trouble(0.05):
+	case p.trouble(0.06):
 		p.excuse(id)
 		panic("a bug in a handler")
 	}

@@ -76,10 +76,11 @@ func (q *Query) List(ctx context.Context, who domain.Principal, f Filter) (ports
 	if err := may(q.Policy, who, domain.ActionRead, q.Now()); err != nil {
 		return ports.JobPage{}, err
 	}
-	query := ports.JobQuery{Status: f.Status, Name: f.Name, Limit: f.Limit, After: f.After}
-	if query.Limit == 0 {
-		query.Limit = DefaultPage
+	limit := f.Limit
+	if limit == 0 {
+		limit = DefaultPage
 	}
+	query := ports.JobQuery{Status: f.Status, Name: f.Name, Limit: limit, After: f.After}
 	if !q.Policy.SeesAll(who) {
 		query.Owner = &who.Identity
 	}
@@ -89,23 +90,25 @@ func (q *Query) List(ctx context.Context, who domain.Principal, f Filter) (ports
 		if err != nil {
 			return ports.JobPage{}, err
 		}
-		for _, job := range page.Jobs {
-			if q.Policy.Decide(who, domain.ActionRead, job.Name, job.Owner).Allowed {
-				out.Jobs = append(out.Jobs, job)
+		for i, job := range page.Jobs {
+			if !q.Policy.Decide(who, domain.ActionRead, job.Name, job.Owner).Allowed {
+				continue
 			}
-			if len(out.Jobs) == query.Limit {
-				out.Next = page.Next
-				if last := page.Jobs[len(page.Jobs)-1]; job.ID != last.ID {
-					out.Next = ports.JobCursor{CreatedAt: job.CreatedAt, ID: job.ID}
-				}
-				return out, nil
+			if out.Jobs = append(out.Jobs, job); len(out.Jobs) < limit {
+				continue
 			}
+			if out.Next = page.Next; i < len(page.Jobs)-1 {
+				out.Next = ports.JobCursor{CreatedAt: job.CreatedAt, ID: job.ID}
+			}
+			return out, nil
 		}
-		out.Next, query.After = page.Next, page.Next
-		examined += max(len(page.Jobs), query.Limit)
-		if page.Next.IsZero() {
-			break
+		out.Next = page.Next
+		if page.Next.IsZero() || len(page.Jobs) < query.Limit { // the last page, or one that the store itself has cut short
+			return out, nil
 		}
+		// What the caller may not read is rare or all there is: look at more at once.
+		examined += len(page.Jobs)
+		query.After, query.Limit = page.Next, min(MaxPage, maxExamined-examined)
 	}
 	return out, nil
 }

@@ -2,16 +2,16 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/ports"
 )
 
-// Pauses of a queue whose store does not answer.
+// Pauses of a queue after a fault: the first, and what it doubles up to while faults follow one another.
 const (
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
@@ -21,6 +21,10 @@ const (
 // job is as good as dispatched, so Dispatch only wakes an idle consumer; what nobody woke it for it finds by polling.
 // Use NewQueue.
 type Queue struct {
+	// Report is told what no caller learns: a take that failed, a delivery that panicked or was dead-lettered, a job
+	// that could not be given back. It is called from several goroutines and must not block. May be nil; set before use.
+	Report func(error)
+
 	store       ports.JobStore
 	schedule    ports.JobSchedule
 	now         func() time.Time
@@ -30,11 +34,12 @@ type Queue struct {
 }
 
 // NewQueue returns the queue that store is. concurrency bounds the deliveries at once; poll is how long a job that
-// becomes due may wait while nothing else happens.
+// becomes due, or that another process stores, may wait while nothing else happens.
 func NewQueue(store interface {
 	ports.JobStore
 	ports.JobSchedule
-}, now func() time.Time, concurrency int, poll time.Duration) *Queue {
+}, now func() time.Time, concurrency int, poll time.Duration,
+) *Queue {
 	return &Queue{store: store, schedule: store, now: now, concurrency: concurrency, poll: poll, wake: make(chan struct{}, 1)}
 }
 
@@ -56,108 +61,127 @@ func (q *Queue) Dispatch(ctx context.Context, _ domain.Job) error {
 }
 
 // Wake has an idle consumer look at the schedule at once.
-func (q *Queue) Wake() { offer(q.wake) }
-
-// Consume takes due jobs and delivers them, as ports.JobConsumer says. It takes no more than it can begin at once.
-func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots := make(chan struct{}, q.concurrency)
-	trouble := make(chan struct{}, 1) // a delivery asked for a pause
-	pause := firstPause
-	for {
-		free := acquire(ctx, slots)
-		if free == 0 {
-			return nil
-		}
-		taken, err := q.schedule.Take(ctx, free)
-		for range free - len(taken) {
-			<-slots
-		}
-		for _, job := range taken {
-			running.Go(func() {
-				defer func() { <-slots }()
-				if q.deliver(context.WithoutCancel(ctx), job, deliver).Pause {
-					offer(trouble)
-				}
-			})
-		}
-		select {
-		case <-trouble:
-			err = errPause
-		default:
-		}
-		switch {
-		case err != nil:
-			wait(ctx, nil, pause)
-			pause = min(2*pause, lastPause)
-		case len(taken) == free: // there may be more
-			pause = firstPause
-		default:
-			pause = firstPause
-			wait(ctx, q.wake, q.poll)
-		}
-	}
-}
-
-var errPause = errors.New("a delivery asked for a pause")
-
-// acquire waits for one slot and takes what others are free; 0 means that ctx has ended.
-func acquire(ctx context.Context, slots chan<- struct{}) int {
-	if ctx.Err() != nil {
-		return 0
-	}
+func (q *Queue) Wake() {
 	select {
-	case <-ctx.Done():
-		return 0
-	case slots <- struct{}{}:
-	}
-	for n := 1; ; n++ {
-		select {
-		case slots <- struct{}{}:
-		default:
-			return n
-		}
+	case q.wake <- struct{}{}:
+	default: // one signal stands for any number
 	}
 }
 
-// deliver carries out one delivery. The store knows what became of a job that was run; only one that was not begun is
-// given back.
+// Consume takes due jobs, no more than it has room for, and delivers them, as ports.JobConsumer says. A job whose
+// delivery comes to nothing, because its process dies or it panics, comes again at its next check.
+func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
+	var (
+		running  int
+		finished = make(chan domain.Disposition, q.concurrency)
+		look     = true // there may be something to take
+		paused   bool
+		faults   pauses // of taking
+		requests pauses // by deliveries
+		timer    = time.NewTimer(q.poll)
+	)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		if room := q.concurrency - running; look && !paused && room > 0 {
+			taken, err := q.take(ctx, room)
+			switch {
+			case ctx.Err() != nil:
+				q.giveBack(ctx, 0, taken...)
+				continue
+			case err != nil:
+				q.report(err)
+				paused = true
+				timer.Reset(faults.next())
+			default:
+				faults, look = 0, len(taken) == room
+				timer.Reset(q.poll)
+			}
+			for _, job := range taken {
+				running++
+				go func() { finished <- q.deliver(context.WithoutCancel(ctx), job, deliver) }()
+			}
+		}
+		wake := q.wake
+		if paused || running == q.concurrency {
+			wake = nil // left for when there is room, or for another consumer
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+			look = true
+		case <-timer.C:
+			look, paused = true, false
+		case d := <-finished:
+			running--
+			switch {
+			case !d.Pause:
+				requests = 0
+			case !paused: // once for all that fail together
+				paused = true
+				timer.Reset(requests.next())
+			}
+		}
+	}
+	for ; running > 0; running-- {
+		<-finished
+	}
+	return nil
+}
+
+func (q *Queue) take(ctx context.Context, room int) ([]domain.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return q.schedule.Take(ctx, room)
+}
+
+// pauses counts the pauses that followed one another.
+type pauses int
+
+func (p *pauses) next() time.Duration {
+	wait := min(firstPause<<min(*p, 10), lastPause)
+	*p++
+	return wait
+}
+
+// deliver has one job delivered and gives it back if it was not begun. The store knows what became of one that was.
 func (q *Queue) deliver(ctx context.Context, job domain.Job, deliver ports.Deliver) (d domain.Disposition) {
 	defer func() {
-		if recover() != nil {
+		if p := recover(); p != nil {
+			q.report(fmt.Errorf("the delivery of job %s panicked: %v\n%s", job.ID, p, debug.Stack()))
 			d = domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonInternal}
 		}
-		if d.Verdict != domain.Return {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		// If this fails the schedule has the job all the same, at its next check.
-		_, _ = q.store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
-			return stored.Released(q.now(), d.After), nil
-		})
-		if d.After <= 0 {
-			q.Wake()
-		}
 	}()
-	return deliver(ctx, domain.Delivery{MessageID: fmt.Sprintf("%s/%d", job.ID, job.Dispatches), JobID: job.ID})
+	d = deliver(ctx, domain.Delivery{MessageID: job.ID + "/" + strconv.Itoa(job.Dispatches), JobID: job.ID})
+	switch d.Verdict {
+	case domain.Ack: // the record says the rest
+	case domain.DeadLetter: // there is no message to set apart; the job stays where it is, to be found there
+		q.report(domain.Errorf(domain.Internal, d.Reason, "the delivery of job %s was dead-lettered: %s", job.ID, d.Reason))
+	default:
+		q.giveBack(ctx, d.After, job)
+	}
+	return d
 }
 
-func offer(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one is enough
+// giveBack has jobs that were taken looked at again after the wait, as if they had not been taken. Where it fails the
+// next check brings them.
+func (q *Queue) giveBack(ctx context.Context, after time.Duration, taken ...domain.Job) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	for _, job := range taken {
+		_, err := q.store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+			return stored.Released(q.now(), after), nil
+		})
+		if err != nil && domain.KindOf(err) != domain.NotFound {
+			q.report(err)
+		}
+	}
+	if after <= 0 {
+		q.Wake()
 	}
 }
 
-// wait returns when ctx ends, wake receives, or d has passed.
-func wait(ctx context.Context, wake <-chan struct{}, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-wake:
-	case <-timer.C:
+func (q *Queue) report(err error) {
+	if q.Report != nil {
+		q.Report(err)
 	}
 }

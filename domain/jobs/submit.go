@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jobgate/jobgate/domain"
@@ -117,7 +118,11 @@ func (s *Submit) dispatch(ctx context.Context, job domain.Job) error {
 	if job.IdempotencyKey == "" {
 		s.giveUp(ctx, job.ID)
 	}
-	return domain.Wrap(err, domain.Unavailable, domain.ReasonDispatchFailed, "the job was not accepted: try again")
+	refusal := domain.Wrap(err, domain.Unavailable, domain.ReasonDispatchFailed, "the job was not accepted: try again")
+	if cause, ok := errors.AsType[*domain.Error](err); ok {
+		refusal.RetryAfter = cause.RetryAfter
+	}
+	return refusal
 }
 
 // giveUp cancels a job whose client is told that it was not accepted. The message may have arrived all the same: a

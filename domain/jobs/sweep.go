@@ -14,6 +14,8 @@ const (
 	sweepBatch    = 100  // jobs taken at once
 	sweepJobs     = 1000 // jobs handed out in one pass
 	sweepDispatch = 16   // dispatches under way at once
+
+	dispatchTimeout = 10 * time.Second // of one
 )
 
 // Sweep is the due loop: it dispatches what has become due, what was dispatched and never claimed, and what a lost
@@ -35,7 +37,7 @@ type Swept struct {
 func (s *Sweep) Pass(ctx context.Context) (Swept, error) {
 	var swept Swept
 	for taken := 0; taken < sweepJobs; {
-		batch, err := s.Schedule.Take(ctx, sweepBatch)
+		batch, err := s.take(ctx)
 		if err != nil {
 			return swept, err
 		}
@@ -43,19 +45,33 @@ func (s *Sweep) Pass(ctx context.Context) (Swept, error) {
 		failed, err := s.dispatch(ctx, batch)
 		swept.Dispatched += len(batch) - failed
 		swept.Failed += failed
-		if kind := domain.KindOf(err); err != nil && (kind == domain.Unavailable || kind == domain.Throttled) {
+		if outOfReach(err) {
 			return swept, err
 		}
 		if len(batch) < sweepBatch {
 			break
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	expired, err := s.Schedule.Expire(ctx, sweepBatch)
 	swept.Expired = expired
 	return swept, err
 }
 
-// dispatch hands out a batch and returns how many were not confirmed, with the last error.
+func (s *Sweep) take(ctx context.Context) ([]domain.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.Schedule.Take(ctx, sweepBatch)
+}
+
+func outOfReach(err error) bool {
+	kind := domain.KindOf(err)
+	return err != nil && (kind == domain.Unavailable || kind == domain.Throttled)
+}
+
+// dispatch hands out a batch and returns how many were not confirmed, and why: that the broker is out of reach, when it
+// was for any of them.
 func (s *Sweep) dispatch(ctx context.Context, batch []domain.Job) (failed int, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -64,9 +80,14 @@ func (s *Sweep) dispatch(ctx context.Context, batch []domain.Job) (failed int, e
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, dispatchTimeout)
+			defer cancel()
 			if e := s.Dispatcher.Dispatch(ctx, job); e != nil {
 				mu.Lock()
-				failed, err = failed+1, e
+				failed++
+				if !outOfReach(err) {
+					err = e
+				}
 				mu.Unlock()
 			}
 		})

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/ports"
@@ -73,15 +73,15 @@ var errTooLate = errors.New("too little time is left for a run")
 // claim stores what a foreign message stands for and leases the job. It asks twice when the store does not answer:
 // the first claim may have been made, and the same token finds it.
 func (w *Worker) claim(ctx context.Context, d domain.Delivery, token string) (domain.Job, error) {
-	id := d.JobID
-	if d.Foreign != nil {
-		job, err := w.adopt(ctx, *d.Foreign)
-		if err != nil {
-			return domain.Job{}, err
-		}
-		id = job.ID
-	}
 	claim := func() (domain.Job, error) {
+		id := d.JobID
+		if d.Foreign != nil {
+			job, err := w.adopt(ctx, *d.Foreign)
+			if err != nil {
+				return domain.Job{}, err
+			}
+			id = job.ID
+		}
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		return w.Store.Update(call, id, func(job domain.Job) (domain.Job, error) {
@@ -121,7 +121,6 @@ func (w *Worker) adopt(ctx context.Context, spec domain.JobSpec) (domain.Job, er
 // renewal has run out, whatever the handler does: one that goes on past its context is left to itself, and its outcome
 // is that of an attempt that timed out.
 func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
-	stopping := ctx.Done()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	ctx, cancel := context.WithTimeoutCause(ctx, job.Retry.Timeout, ErrTimeout)
@@ -135,13 +134,13 @@ func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
 	for {
 		select {
 		case outcome := <-done:
-			return explain(ctx, outcome, stopping)
+			return explain(ctx, outcome)
 		case <-renewal.C:
 			if cause := w.renew(ctx, job); cause != nil {
 				stop(cause)
 			}
 		case <-ctx.Done():
-			return explain(ctx, await(done, overstay), stopping)
+			return explain(ctx, await(done, overstay))
 		}
 	}
 }
@@ -158,17 +157,16 @@ func await(done <-chan domain.Outcome, bound time.Duration) domain.Outcome {
 	}
 }
 
-// explain adds to a failed outcome why its context had ended.
-func explain(ctx context.Context, o domain.Outcome, stopping <-chan struct{}) domain.Outcome {
-	if o.Err == nil || ctx.Err() == nil || domain.IsPermanent(o.Err) {
+// explain adds to a failed outcome why its context had ended: for a reason of the run's own, or because the worker has to
+// stop, which is no fault of the attempt.
+func explain(ctx context.Context, o domain.Outcome) domain.Outcome {
+	cause := context.Cause(ctx)
+	if o.Err == nil || cause == nil || domain.IsPermanent(o.Err) {
 		return o
 	}
-	select {
-	case <-stopping:
-		o.Interrupted = true
-	default:
-	}
-	if cause := context.Cause(ctx); !errors.Is(o.Err, cause) {
+	own := errors.Is(cause, ErrTimeout) || errors.Is(cause, ErrCancelled) || errors.Is(cause, ErrLeaseLost)
+	o.Interrupted = !own
+	if !errors.Is(o.Err, cause) {
 		o.Err = fmt.Errorf("%w: %w", cause, o.Err)
 	}
 	return o
@@ -178,14 +176,18 @@ func explain(ctx context.Context, o domain.Outcome, stopping <-chan struct{}) do
 func (w *Worker) handle(ctx context.Context, job domain.Job) (outcome domain.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			outcome = domain.Outcome{Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+			outcome = domain.Outcome{Err: fmt.Errorf("panic: %v", p)}
 		}
 	}()
 	output, err := w.Handler.Handle(ctx, Run{Job: job, Attempt: job.Starts, Progress: w.progress(job)})
 	if err != nil {
-		return domain.Outcome{Err: err}
+		outcome.Err = err
+		if asked, ok := errors.AsType[*domain.Error](err); ok {
+			outcome.RetryAfter = asked.RetryAfter
+		}
+		return outcome
 	}
-	if output != nil && !json.Valid(output) {
+	if output != nil && (!json.Valid(output) || !utf8.Valid(output)) {
 		return domain.Outcome{Err: domain.Permanent(errors.New("the handler's output is not JSON"))}
 	}
 	return domain.Outcome{Output: output}
@@ -241,7 +243,7 @@ func (w *Worker) settle(ctx context.Context, job domain.Job, outcome domain.Outc
 		case kind != domain.Unavailable && kind != domain.Throttled:
 			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonOf(err), Pause: true}
 		}
-		if wait(recording, nil, pause); recording.Err() != nil {
+		if sleep(recording, pause); recording.Err() != nil {
 			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, Pause: true}
 		}
 	}
@@ -253,4 +255,14 @@ func (w *Worker) record(ctx context.Context, job domain.Job, outcome domain.Outc
 	return w.Store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
 		return stored.Settle(w.Now(), job.Lease.Token, outcome, random)
 	})
+}
+
+// sleep returns when d has passed or ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
