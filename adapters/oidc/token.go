@@ -1,0 +1,161 @@
+package oidc
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/jobgate/jobgate/domain"
+)
+
+// A token is a JWS in compact serialisation (RFC 7515 §7.1), decoded and not yet believed.
+type token struct {
+	alg       string
+	kid       string // empty: none, which an empty one is taken for
+	typ       string
+	hasType   bool
+	claims    object
+	signed    string // what the signature is over
+	signature []byte
+}
+
+// parseToken takes raw apart. Its errors are *domain.Error.
+func parseToken(raw string) (token, error) {
+	malformed := func(why string) (token, error) { return token{}, refused(domain.ReasonInvalidToken, "%s", why) }
+	if strings.Count(raw, ".") != 2 {
+		return malformed("the token has not three parts")
+	}
+	first, last := strings.IndexByte(raw, '.'), strings.LastIndexByte(raw, '.')
+	// Go's decoder skips line ends, which RFC 7515 §2 does not allow.
+	if strings.ContainsAny(raw, "\r\n") {
+		return malformed("the token has line ends in it")
+	}
+	strict := base64.RawURLEncoding.Strict()
+	buf := make([]byte, 0, len(raw))
+	var parts [3][]byte
+	for i, encoded := range [3]string{raw[:first], raw[first+1 : last], raw[last+1:]} {
+		var err error
+		start := len(buf)
+		if buf, err = strict.AppendDecode(buf, []byte(encoded)); err != nil {
+			return malformed("a part of the token is not base64url (RFC 7515 §2)")
+		}
+		parts[i] = buf[start:len(buf):len(buf)]
+	}
+	header, err := parseObject(parts[0])
+	if err != nil {
+		return malformed("the header is not one JSON object with members of different names")
+	}
+	t := token{signed: raw[:last], signature: parts[2]}
+	var hasAlg bool
+	if t.alg, hasAlg, err = header.text("alg"); err != nil || !hasAlg {
+		return malformed("the header has no alg, or not as a string (RFC 7515 §4.1.1)")
+	}
+	if t.kid, _, err = header.text("kid"); err != nil {
+		return malformed("kid is not a string (RFC 7515 §4.1.4)")
+	}
+	t.typ, t.hasType, _ = header.text("typ") // one that is no string comes out empty, which no accepted type is
+	// No extension is understood, so that a crit header either names one that is not or breaks RFC 7515 §4.1.11.
+	if _, ok := header.get("crit"); ok {
+		return malformed("the header names critical extensions")
+	}
+	// RFC 7797: an unencoded payload, which must not be used with JWTs (§7).
+	if b64, ok := header.get("b64"); ok && string(b64) != "true" {
+		return malformed("the payload is not base64url encoded")
+	}
+	if t.claims, err = parseObject(parts[1]); err != nil {
+		return malformed("the claims are not one JSON object with members of different names")
+	}
+	return t, nil
+}
+
+// An object is a JSON object whose values are left as they were written. It refers to the text it was parsed from.
+type object []member
+
+type member struct {
+	name  []byte
+	value jsontext.Value
+}
+
+// parseObject parses exactly one JSON object: RFC 7493, and so no two members of one name at any depth and no invalid
+// UTF-8.
+func parseObject(text []byte) (object, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(text))
+	if dec.PeekKind() != '{' {
+		return nil, errors.New("no object")
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	next := func() (jsontext.Value, error) {
+		v, err := dec.ReadValue()
+		end := dec.InputOffset()
+		return text[end-int64(len(v)) : end : end], err
+	}
+	o := make(object, 0, 16)
+	for dec.PeekKind() != '}' {
+		quoted, err := next()
+		if err != nil {
+			return nil, err
+		}
+		name, err := unquote(quoted)
+		if err != nil {
+			return nil, err
+		}
+		value, err := next()
+		if err != nil {
+			return nil, err
+		}
+		o = append(o, member{name, value})
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the object")
+	}
+	return o, nil
+}
+
+// unquote returns what the JSON string says, in place when it has no escapes.
+func unquote(quoted []byte) ([]byte, error) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1], nil
+	}
+	return jsontext.AppendUnquote(nil, quoted)
+}
+
+// get returns the member's value. Names are case-sensitive (RFC 7519 §4).
+func (o object) get(name string) (jsontext.Value, bool) {
+	for _, m := range o {
+		if string(m.name) == name {
+			return m.value, true
+		}
+	}
+	return nil, false
+}
+
+// text returns the value of a member that must be a string where it is present. Its error is a *domain.Error.
+func (o object) text(name string) (value string, present bool, err error) {
+	v, ok := o.get(name)
+	if !ok {
+		return "", false, nil
+	}
+	value, ok = text(v)
+	if !ok {
+		return "", true, refused(domain.ReasonInvalidClaims, "%s is not a string", name)
+	}
+	return value, true, nil
+}
+
+// text returns what v says if it is a string.
+func text(v jsontext.Value) (string, bool) {
+	if v.Kind() != '"' {
+		return "", false
+	}
+	s, err := unquote(v)
+	return string(s), err == nil
+}
