@@ -1,0 +1,97 @@
+package sqlstore_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jobgate/jobgate/adapters/sqlstore"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/domain/jobs"
+	"github.com/jobgate/jobgate/ports/portstest"
+)
+
+func TestJobStoreContract(t *testing.T) {
+	t.Parallel()
+	portstest.JobStore(t, func(t *testing.T, now func() time.Time) portstest.JobStoreHarness {
+		t.Helper()
+		return portstest.JobStoreHarness{Store: open(t, newPath(t), sqlstore.Options{Now: now})}
+	})
+}
+
+func TestJobDispatcherContract(t *testing.T) {
+	t.Parallel()
+	portstest.JobDispatcher(t, func(t *testing.T) portstest.JobDispatcherHarness {
+		t.Helper()
+		store := open(t, newPath(t), sqlstore.Options{})
+		arrived := make(chan domain.Delivery)
+		queue := jobs.NewQueue(store, time.Now, 16, time.Second)
+		consume(t, queue, func(_ context.Context, d domain.Delivery) domain.Disposition {
+			select {
+			case arrived <- d:
+				return domain.Disposition{Verdict: domain.Ack}
+			case <-t.Context().Done():
+				return domain.Disposition{Verdict: domain.Return}
+			}
+		})
+		return portstest.JobDispatcherHarness{
+			Dispatcher: queue, Store: store, Now: time.Now,
+			Receive: func(ctx context.Context) (domain.Delivery, error) {
+				select {
+				case d := <-arrived:
+					return d, nil
+				case <-ctx.Done():
+					return domain.Delivery{}, ctx.Err()
+				}
+			},
+		}
+	})
+}
+
+func TestJobConsumerContract(t *testing.T) {
+	t.Parallel()
+	portstest.JobConsumer(t, func(t *testing.T) portstest.JobConsumerHarness {
+		t.Helper()
+		const concurrency = 4
+		store := open(t, newPath(t), sqlstore.Options{})
+		queue := jobs.NewQueue(store, time.Now, concurrency, time.Second)
+		return portstest.JobConsumerHarness{
+			JobDispatcherHarness: portstest.JobDispatcherHarness{Dispatcher: queue, Store: store, Now: time.Now},
+			Consumer:             queue, Concurrency: concurrency,
+		}
+	})
+}
+
+func newPath(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "data", "jobs.db")
+}
+
+func open(t testing.TB, path string, opts sqlstore.Options) *sqlstore.Store {
+	t.Helper()
+	store, err := sqlstore.Open(context.Background(), "sqlite:"+path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return store
+}
+
+// consume runs the queue's consumer until the test ends.
+func consume(t testing.TB, queue *jobs.Queue, deliver func(context.Context, domain.Delivery) domain.Disposition) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- queue.Consume(ctx, deliver) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Consume = %v, want nil", err)
+		}
+	})
+}

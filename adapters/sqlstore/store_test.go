@@ -1,0 +1,571 @@
+package sqlstore_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/jobgate/jobgate/adapters/sqlstore"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
+	"github.com/jobgate/jobgate/ports/portstest"
+)
+
+var owner = domain.Identity{Issuer: "https://issuer.example/", Subject: "alice"}
+
+func newJob(t testing.TB, now time.Time) domain.Job {
+	t.Helper()
+	return portstest.NewJob(t, now, owner, "test-job")
+}
+
+func create(t testing.TB, store *sqlstore.Store, job domain.Job) domain.Job {
+	t.Helper()
+	stored, created, err := store.Create(context.Background(), job)
+	if err != nil || !created {
+		t.Fatalf("Create: created %v, error %v", created, err)
+	}
+	return stored
+}
+
+func claim(t testing.TB, store *sqlstore.Store, id string, now time.Time) domain.Job {
+	t.Helper()
+	job, err := store.Update(context.Background(), id, func(j domain.Job) (domain.Job, error) { return j.Claim(now, uuid.NewString(), "worker") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+func wantKind(t testing.TB, err error, kind domain.Kind) {
+	t.Helper()
+	if err == nil || domain.KindOf(err) != kind {
+		t.Errorf("error %v (%v), want %v", err, domain.KindOf(err), kind)
+	}
+}
+
+// wantStored says that the store holds the job to its last member, the revision included.
+func wantStored(t testing.TB, store *sqlstore.Store, want domain.Job) {
+	t.Helper()
+	got, err := store.Get(context.Background(), want.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the stored job (-want +got):\n%s", cmp.Diff(want, got))
+	}
+}
+
+func TestJobsOutliveTheStoreThatTookThem(t *testing.T) {
+	t.Parallel()
+	path, now := newPath(t), time.Now()
+	for _, durability := range []sqlstore.Durability{sqlstore.Process, sqlstore.Power} {
+		store := open(t, path, sqlstore.Options{Durability: durability})
+		queued := create(t, store, newJob(t, now))
+		running := claim(t, store, create(t, store, newJob(t, now)).ID, now)
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		store = open(t, path, sqlstore.Options{Durability: durability})
+		wantStored(t, store, queued)
+		wantStored(t, store, running)
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOddMembersAreKeptAsTheyAre(t *testing.T) {
+	t.Parallel()
+	store := open(t, newPath(t), sqlstore.Options{})
+	job := newJob(t, time.Now())
+	job.Owner = domain.Identity{Issuer: "a\x00b", Subject: "\u2028'; DROP TABLE jobs; --\U0001F980"}
+	job.TokenID, job.IdempotencyKey = "\x00", `"\`
+	job.Payload, job.Output = []byte{}, []byte{0xff, 0x00}
+	stored := create(t, store, job)
+	wantStored(t, store, stored)
+	page, err := store.List(context.Background(), ports.JobQuery{Owner: &job.Owner, Limit: 1})
+	if err != nil || len(page.Jobs) != 1 {
+		t.Errorf("List = %+v, %v", page, err)
+	}
+}
+
+func TestURLsThatNameNoDatabaseAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "sqlite:", "jobs.db", "postgres://localhost/jobs"} {
+		_, err := sqlstore.Open(context.Background(), url, sqlstore.Options{})
+		wantKind(t, err, domain.Invalid)
+	}
+}
+
+func TestPathsNeedNoEscaping(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a b", "50% #1?mode=memory&x=y+z.db")
+	store := open(t, path, sqlstore.Options{})
+	create(t, store, newJob(t, time.Now()))
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFileThatIsNoDatabaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	text := []byte(strings.Repeat("this is somebody's letter\n", 100))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := sqlstore.Open(context.Background(), "sqlite:"+path, sqlstore.Options{})
+	wantKind(t, err, domain.Internal)
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("the file was changed (%v)", err)
+	}
+}
+
+func TestADatabaseOfANewerProgramIsRefused(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	store := open(t, path, sqlstore.Options{})
+	if err := store.Exec(context.Background(), fmt.Sprintf("PRAGMA user_version = %d", sqlstore.SchemaVersion+1)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := sqlstore.Open(context.Background(), "sqlite:"+path, sqlstore.Options{})
+	wantKind(t, err, domain.Internal)
+	if !strings.Contains(err.Error(), "newer") {
+		t.Errorf("error %q does not say why", err)
+	}
+}
+
+func TestFilesAreTheOwnersAlone(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	store := open(t, path, sqlstore.Options{})
+	create(t, store, newJob(t, time.Now()))
+	for file, want := range map[string]fs.FileMode{
+		filepath.Dir(path): 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, path + ".lock": 0o600,
+	} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", filepath.Base(file), got, want)
+		}
+	}
+}
+
+func TestAnExclusiveStoreSharesWithNobody(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ first, second bool }{
+		"exclusive beside exclusive": {true, true},
+		"shared beside exclusive":    {true, false},
+		"exclusive beside shared":    {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := newPath(t)
+			store := open(t, path, sqlstore.Options{Exclusive: c.first})
+			_, err := sqlstore.Open(context.Background(), "sqlite:"+path, sqlstore.Options{Exclusive: c.second})
+			wantKind(t, err, domain.Conflict)
+			if err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v does not name %s", err, path)
+			}
+			if err := store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			open(t, path, sqlstore.Options{Exclusive: c.second})
+		})
+	}
+}
+
+func TestOpeningExclusivelyVoidsLeases(t *testing.T) {
+	t.Parallel()
+	for _, exclusive := range []bool{true, false} {
+		t.Run(fmt.Sprintf("exclusive %v", exclusive), func(t *testing.T) {
+			t.Parallel()
+			path, clock, ctx := newPath(t), portstest.NewClock(), context.Background()
+			store := open(t, path, sqlstore.Options{Now: clock.Now})
+			running := claim(t, store, create(t, store, newJob(t, clock.Now())).ID, clock.Now())
+			taken := create(t, store, newJob(t, clock.Now()))
+			if jobs, err := store.Take(ctx, 10); err != nil || len(jobs) != 1 || jobs[0].ID != taken.ID {
+				t.Fatalf("Take = %v, %v", jobs, err)
+			}
+			delayed := newJob(t, clock.Now())
+			delayed.DueAt = clock.Now().Add(time.Hour)
+			delayed.CheckAt = delayed.DueAt
+			delayed = create(t, store, delayed)
+			finished, err := store.Update(ctx, create(t, store, newJob(t, clock.Now())).ID, func(j domain.Job) (domain.Job, error) {
+				return j.Cancel(clock.Now(), domain.ReasonCancelled)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			clock.Advance(time.Second)
+			store = open(t, path, sqlstore.Options{Now: clock.Now, Exclusive: exclusive})
+			wantStored(t, store, delayed)
+			wantStored(t, store, finished)
+			jobs, err := store.Take(ctx, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, want []string
+			for _, j := range jobs {
+				got = append(got, j.ID)
+			}
+			if exclusive {
+				want = []string{running.ID, taken.ID}
+			}
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Fatalf("Take after the restart = %v, want %v", got, want)
+			}
+			if !exclusive {
+				wantStored(t, store, running)
+				return
+			}
+			again := claim(t, store, running.ID, clock.Now())
+			if again.Starts != 2 || again.History[0].Error == "" {
+				t.Errorf("the job is %+v, want it started again and the first attempt ended", again)
+			}
+			claim(t, store, taken.ID, clock.Now())
+		})
+	}
+}
+
+func TestAJobOfAKilledProcessIsRunAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	path, id := newPath(t), uuid.NewString()
+	p := startChild(t, path, "exclusive", id)
+	p.expect(t, "started")
+	p.say("go")
+	p.expect(t, "claimed")
+	_, err := sqlstore.Open(context.Background(), "sqlite:"+path, sqlstore.Options{Exclusive: true})
+	wantKind(t, err, domain.Conflict)
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Wait()
+	store := open(t, path, sqlstore.Options{Exclusive: true})
+	jobs, err := store.Take(context.Background(), 10)
+	if err != nil || len(jobs) != 1 || jobs[0].ID != id || jobs[0].Status != domain.Running {
+		t.Fatalf("Take = %+v, %v; want the job that the process ran", jobs, err)
+	}
+	claim(t, store, id, time.Now())
+}
+
+func TestProcessesThatStartAtOnceShareOneNewDatabase(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	const n = 4
+	var children []*process
+	var ids []string
+	for range n {
+		id := uuid.NewString()
+		ids = append(ids, id)
+		children = append(children, startChild(t, path, "shared", id))
+	}
+	for _, p := range children {
+		p.expect(t, "started")
+	}
+	for _, p := range children {
+		p.say("go")
+	}
+	for _, p := range children {
+		p.expect(t, "claimed")
+	}
+	for _, p := range children {
+		p.say("end")
+		if err := p.Wait(); err != nil {
+			t.Errorf("a process ended with %v", err)
+		}
+	}
+	store := open(t, path, sqlstore.Options{})
+	for _, id := range ids {
+		if job, err := store.Get(context.Background(), id); err != nil || job.Status != domain.Running {
+			t.Errorf("Get = %+v, %v", job, err)
+		}
+	}
+}
+
+func TestTwoStoresOnOneFileLoseNoWrite(t *testing.T) {
+	t.Parallel()
+	path, ctx := newPath(t), context.Background()
+	stores := []*sqlstore.Store{open(t, path, sqlstore.Options{}), open(t, path, sqlstore.Options{})}
+	shared := create(t, stores[0], newJob(t, time.Now()))
+	const writers, each = 4, 20
+	var wg sync.WaitGroup
+	for i := range writers {
+		store := stores[i%2]
+		wg.Go(func() {
+			for range each {
+				if _, err := store.Update(ctx, shared.ID, func(j domain.Job) (domain.Job, error) {
+					j.Starts++
+					return j, nil
+				}); err != nil {
+					t.Errorf("Update: %v", err)
+				}
+				if _, _, err := store.Create(ctx, newJob(t, time.Now())); err != nil {
+					t.Errorf("Create: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, store := range stores {
+		if job, err := store.Get(ctx, shared.ID); err != nil || job.Starts != writers*each {
+			t.Errorf("the job counts %d updates (%v), want %d", job.Starts, err, writers*each)
+		}
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for i := range writers {
+		store := stores[i%2]
+		wg.Go(func() {
+			for {
+				jobs, err := store.Take(ctx, 7)
+				if err != nil {
+					t.Errorf("Take: %v", err)
+				}
+				if len(jobs) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, j := range jobs {
+					seen[j.ID]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != writers*each+1 {
+		t.Errorf("%d jobs were taken, want %d", len(seen), writers*each+1)
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("job %s was taken %d times", id, n)
+		}
+	}
+}
+
+func TestAFilterExaminesABoundedNumberOfJobs(t *testing.T) {
+	t.Parallel()
+	clock, ctx := portstest.NewClock(), context.Background()
+	store := open(t, newPath(t), sqlstore.Options{Now: clock.Now})
+	rare := newJob(t, clock.Now())
+	rare.Name = "rare"
+	create(t, store, rare)
+	var wg sync.WaitGroup
+	for range 1500 {
+		job := newJob(t, clock.Advance(time.Millisecond))
+		wg.Go(func() {
+			if _, _, err := store.Create(ctx, job); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, who := range []*domain.Identity{nil, &owner} {
+		query := ports.JobQuery{Owner: who, Name: "rare", Limit: 10}
+		first, err := store.List(ctx, query)
+		if err != nil || len(first.Jobs) != 0 || first.Next.IsZero() {
+			t.Fatalf("the first page has %d jobs, next %v, error %v; want it empty with a next one", len(first.Jobs), first.Next, err)
+		}
+		query.After = first.Next
+		second, err := store.List(ctx, query)
+		if err != nil || len(second.Jobs) != 1 || !second.Next.IsZero() {
+			t.Fatalf("the second page has %d jobs, next %v, error %v; want the rare one and no next", len(second.Jobs), second.Next, err)
+		}
+	}
+	page, err := store.List(ctx, ports.JobQuery{Limit: 1000})
+	if err != nil || len(page.Jobs) != 100 || page.Next.IsZero() {
+		t.Errorf("a page without bound has %d jobs, next %v, error %v; want 100 and a next one", len(page.Jobs), page.Next, err)
+	}
+}
+
+func TestAFullLastPageHasNoNext(t *testing.T) {
+	t.Parallel()
+	clock := portstest.NewClock()
+	store := open(t, newPath(t), sqlstore.Options{Now: clock.Now})
+	for range 3 {
+		create(t, store, newJob(t, clock.Now()))
+	}
+	page, err := store.List(context.Background(), ports.JobQuery{Limit: 3})
+	if err != nil || len(page.Jobs) != 3 || !page.Next.IsZero() {
+		t.Errorf("List = %d jobs, next %v, error %v", len(page.Jobs), page.Next, err)
+	}
+}
+
+func TestQueriesGoByIndex(t *testing.T) {
+	t.Parallel()
+	store := open(t, newPath(t), sqlstore.Options{})
+	for name, statement := range sqlstore.Statements {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var plan []string
+			err := store.Query(context.Background(), func(rows *sql.Rows) error {
+				var id, parent, unused int
+				var detail string
+				err := rows.Scan(&id, &parent, &unused, &detail)
+				plan = append(plan, detail)
+				return err
+			}, "EXPLAIN QUERY PLAN "+statement.SQL, slices.Repeat([]any{"0"}, strings.Count(statement.SQL, "$"))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, step := range plan {
+				found = found || strings.Contains(step, "INDEX "+statement.Index)
+				if strings.Contains(step, "TEMP B-TREE") || strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "INDEX") {
+					t.Errorf("the plan has %q", step)
+				}
+			}
+			if !found {
+				t.Errorf("the plan %q does not use %s", plan, statement.Index)
+			}
+		})
+	}
+}
+
+func TestAFullDiskIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	store, ctx := open(t, newPath(t), sqlstore.Options{}), context.Background()
+	if err := store.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	small := create(t, store, newJob(t, time.Now()))
+	if err := store.Exec(ctx, "PRAGMA max_page_count = 100"); err != nil { // 400 KiB
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	stored := []domain.Job{small}
+	untilRefused := func(size int) {
+		for range 1000 {
+			job := newJob(t, time.Now())
+			job.Payload = slices.Repeat([]byte{'1'}, size)
+			got, _, err := store.Create(ctx, job)
+			if err != nil {
+				wantKind(t, err, domain.Unavailable)
+				return
+			}
+			mu.Lock()
+			stored = append(stored, got)
+			mu.Unlock()
+		}
+		t.Error("nothing was refused")
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { untilRefused(20 << 10) })
+	}
+	wg.Wait()
+	untilRefused(4 << 10) // of the others each may have been refused for what its neighbours wanted
+	// A small job may still find room in a page that is begun; what is asked of Ready does not.
+	wantKind(t, store.Ready(ctx), domain.Unavailable)
+	for _, job := range stored {
+		wantStored(t, store, job)
+	}
+	if err := store.Exec(ctx, "PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Ready(ctx); err != nil {
+		t.Errorf("Ready with room again: %v", err)
+	}
+	stored = append(stored, create(t, store, newJob(t, time.Now())))
+	for _, job := range stored {
+		wantStored(t, store, job)
+	}
+	err := store.Query(ctx, func(rows *sql.Rows) error {
+		var result string
+		if err := rows.Scan(&result); err != nil {
+			return err
+		}
+		if result != "ok" {
+			t.Errorf("the integrity check says %q", result)
+		}
+		return nil
+	}, "PRAGMA integrity_check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := store.List(ctx, ports.JobQuery{Limit: 100})
+	if err != nil || len(page.Jobs) != min(len(stored), 100) {
+		t.Errorf("the store lists %d jobs (%v), want the %d that were acknowledged", len(page.Jobs), err, len(stored))
+	}
+}
+
+func TestReadyLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	store, ctx := open(t, newPath(t), sqlstore.Options{}), context.Background()
+	pages := func() (n int) {
+		t.Helper()
+		if err := store.Query(ctx, func(rows *sql.Rows) error { return rows.Scan(&n) }, "PRAGMA page_count"); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if err := store.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before := pages()
+	for range 3 {
+		if err := store.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := pages(); after != before {
+		t.Errorf("the database has grown from %d to %d pages", before, after)
+	}
+}
+
+func TestARowThatCannotBeReadStopsNoOther(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var reports []error
+	clock, ctx := portstest.NewClock(), context.Background()
+	store := open(t, newPath(t), sqlstore.Options{Now: clock.Now, Report: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		reports = append(reports, err)
+	}})
+	bad := create(t, store, newJob(t, clock.Now()))
+	good := create(t, store, newJob(t, clock.Advance(time.Millisecond)))
+	if err := store.Exec(ctx, "UPDATE jobs SET state = '{' WHERE id = $1", bad.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Get(ctx, bad.ID)
+	wantKind(t, err, domain.Internal)
+	page, err := store.List(ctx, ports.JobQuery{Limit: 10})
+	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != good.ID {
+		t.Errorf("List = %+v, %v; want the good job alone", page, err)
+	}
+	jobs, err := store.Take(ctx, 1)
+	if err != nil || len(jobs) != 0 {
+		t.Errorf("the first Take = %+v, %v; want the bad row put off", jobs, err)
+	}
+	jobs, err = store.Take(ctx, 1)
+	if err != nil || len(jobs) != 1 || jobs[0].ID != good.ID {
+		t.Errorf("the second Take = %+v, %v; want the good job", jobs, err)
+	}
+	if len(reports) != 2 || !strings.Contains(errors.Join(reports...).Error(), bad.ID) {
+		t.Errorf("reported: %v; want the bad job by the list and by the take", reports)
+	}
+}
