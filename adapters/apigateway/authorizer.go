@@ -166,7 +166,7 @@ func parseAuthorizerEvent(event []byte) (authorizerRequest, error) {
 		} `json:"requestContext"`
 	}
 	if err := json.Unmarshal(event, &e); err != nil {
-		return authorizerRequest{}, malformedEvent(err, "no authorizer event")
+		return authorizerRequest{}, malformedEvent("no authorizer event")
 	}
 	request := authorizerRequest{id: e.RequestContext.RequestID, authorization: e.AuthorizationToken}
 	arn := e.MethodARN
@@ -179,11 +179,11 @@ func parseAuthorizerEvent(event []byte) (authorizerRequest, error) {
 		// Two credentials are no credential: joined, they have a space or a comma too many for any bearer token.
 		request.authorization = strings.Join(values, ", ")
 	case e.Type != "TOKEN":
-		return authorizerRequest{}, malformedEvent(nil, "type is neither TOKEN nor REQUEST")
+		return authorizerRequest{}, malformedEvent("type is neither TOKEN nor REQUEST")
 	}
 	at, err := ParseMethodARN(arn)
 	if err != nil {
-		return authorizerRequest{}, malformedEvent(err, "method ARN")
+		return authorizerRequest{}, malformedEvent("method ARN")
 	}
 	request.at = at
 	return request, nil

@@ -13,9 +13,9 @@ import (
 var ErrUnauthorized = errors.New("Unauthorized")
 
 // malformedEvent is the error for an event that API Gateway would not send: a wrong setting, or somebody else calls.
-// The cause of a decoder may quote the event, so it is wrapped for the log and kept out of the message.
-func malformedEvent(cause error, what string) error {
-	return domain.Wrap(cause, domain.Invalid, domain.ReasonMalformed, "malformed event: %s", what)
+// It has no cause: a decoder's error may quote the event, and Lambda logs what a function returns.
+func malformedEvent(what string) error {
+	return domain.Errorf(domain.Invalid, domain.ReasonMalformed, "malformed event: %s", what)
 }
 
 // fault is what an Authorizer answers when it could not decide. API Gateway's access log shows the message, so it has

@@ -90,7 +90,7 @@ type proxyEvent struct {
 func parseProxyEvent(ctx context.Context, event []byte) (*call, *http.Request, error) {
 	var e proxyEvent
 	if err := json.Unmarshal(event, &e); err != nil {
-		return nil, nil, malformedEvent(err, "no proxy event")
+		return nil, nil, malformedEvent("no proxy event")
 	}
 	c := &call{version: e.Version, requestID: e.RequestContext.RequestID, authorizer: e.RequestContext.Authorizer}
 	var resource, method, sent, query, source string
@@ -102,7 +102,7 @@ func parseProxyEvent(ctx context.Context, event []byte) (*call, *http.Request, e
 		two := e.RequestContext.HTTP
 		method, sent, query, source = two.Method, two.Path, e.RawQuery, two.SourceIP
 	default:
-		return nil, nil, malformedEvent(nil, "version is neither 1.0 nor 2.0")
+		return nil, nil, malformedEvent("version is neither 1.0 nor 2.0")
 	}
 	body, err := e.body()
 	if err != nil {
@@ -110,7 +110,7 @@ func parseProxyEvent(ctx context.Context, event []byte) (*call, *http.Request, e
 	}
 	r, err := http.NewRequestWithContext(context.WithValue(ctx, callKey{}, c), method, "/", strings.NewReader(body))
 	if err != nil {
-		return nil, nil, malformedEvent(err, "method")
+		return nil, nil, malformedEvent("method")
 	}
 	path, ok := fill(resource, e.PathParameters)
 	if !ok {
@@ -119,7 +119,7 @@ func parseProxyEvent(ctx context.Context, event []byte) (*call, *http.Request, e
 	c.prefix = prefix(sent, resource)
 	r.URL.RawPath, r.URL.RawQuery = path, query
 	if r.URL.Path, err = url.PathUnescape(path); err != nil {
-		return nil, nil, malformedEvent(err, "resource")
+		return nil, nil, malformedEvent("resource")
 	}
 	r.RequestURI = r.URL.RequestURI()
 	if source != "" {
@@ -146,7 +146,7 @@ func (e *proxyEvent) body() (string, error) {
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(e.Body)
 	if err != nil {
-		return "", malformedEvent(err, "body is not base64")
+		return "", malformedEvent("body is not base64")
 	}
 	return string(b), nil
 }
