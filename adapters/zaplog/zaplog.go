@@ -87,6 +87,12 @@ func (h handler) Handle(ctx context.Context, run ports.Run) ([]byte, error) {
 	}
 	log.Info("run begins")
 	begun := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("run panicked", zap.Any("panic", p), zap.Stack("stack"))
+			panic(p) // contained by whoever runs the handler, who tells the job's owner no more than this value
+		}
+	}()
 	output, err := h.next.Handle(ctx, run)
 	took := zap.Duration("took", time.Since(begun))
 	switch {

@@ -30,11 +30,11 @@ type Problem struct {
 }
 
 // Problems is every mistake in the settings, as one error.
-type Problems []Problem
+type Problems []Problem //nolint:errname // read aloud at the call site: config.Problems
 
 func (p Problems) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of the settings cannot be used:", len(p))
+	b.WriteString("the settings cannot be used:")
 	for _, problem := range p {
 		fmt.Fprintf(&b, "\n  %s: %s", problem.Name, problem.Reason)
 		if problem.Example != "" {
@@ -44,9 +44,12 @@ func (p Problems) Error() string {
 	return b.String()
 }
 
-// Wrong records a mistake in the setting name.
+// Wrong records a mistake in the setting name, once.
 func (e *Env) Wrong(name, example, format string, args ...any) {
-	e.problems = append(e.problems, Problem{Name: name, Reason: fmt.Sprintf(format, args...), Example: example})
+	problem := Problem{Name: name, Reason: fmt.Sprintf(format, args...), Example: example}
+	if !slices.Contains(e.problems, problem) {
+		e.problems = append(e.problems, problem)
+	}
 }
 
 // Err returns every mistake found so far as Problems, nil when there is none.

@@ -13,7 +13,7 @@ import (
 const (
 	issuerExample    = "https://id.example.com/"
 	providersExample = `[{"issuer":"https://id.example.com/","audience":["jobgate"]}]`
-	secretExample    = "./jwt.secret"
+	secretExample    = "./jwt.secret" //nolint:gosec // a path
 	maxToken         = 16 << 10
 )
 
@@ -49,9 +49,6 @@ func Load(env *config.Env) Settings {
 	default:
 		s.Shared = shared(env)
 	}
-	if env.Err() != nil {
-		return s // what follows would only say it again
-	}
 	verifier, err := s.Verifier(oidc.Options{})
 	if err != nil {
 		report(env, modes[0], err)
@@ -74,7 +71,7 @@ func (s Settings) Verifier(opts oidc.Options) (*oidc.Verifier, error) {
 
 func report(env *config.Env, name string, err error) {
 	example := map[string]string{"OIDC_ISSUER": issuerExample, "OIDC_PROVIDERS": providersExample, "JWT_SECRET": secretExample}[name]
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined errors are wanted one by one
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			env.Wrong(name, example, "%v", e)
 		}

@@ -1,0 +1,106 @@
+// Package auth is the Lambda function that decides at the gate: API Gateway's authorizer.
+package auth
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"go.uber.org/zap"
+
+	"github.com/jobgate/jobgate/adapters/apigateway"
+	"github.com/jobgate/jobgate/adapters/oidc"
+	"github.com/jobgate/jobgate/adapters/zaplog"
+	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/tokens"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/domain/access"
+)
+
+// prefetchTimeout bounds the fetching of keys at init, for which Lambda gives 10 s in all.
+const prefetchTimeout = 5 * time.Second
+
+// Config are the function's settings.
+type Config struct {
+	Tokens   tokens.Settings
+	Policy   domain.AccessPolicy
+	LogLevel string
+}
+
+// LoadConfig reads the settings, and returns every mistake in them at once.
+func LoadConfig(getenv func(string) string) (Config, error) {
+	env := config.From(getenv)
+	cfg := Config{Tokens: tokens.Load(env), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+	cfg.Policy = env.AccessPolicy(cfg.Tokens.Trusted())
+	return cfg, env.Err()
+}
+
+// Function is the authorizer function.
+type Function struct {
+	verifier   *oidc.Verifier
+	authorizer *apigateway.Authorizer
+}
+
+// New returns the function. background says that the process lives on between two calls, as it does everywhere but on
+// Lambda, so that keys can be fetched ahead.
+func New(cfg Config, background bool, log *zap.Logger) (*Function, error) {
+	verifier, err := cfg.Tokens.Verifier(oidc.Options{Background: background, Log: zaplog.Attrs(log)})
+	if err != nil {
+		return nil, err
+	}
+	gate := &access.Gate{Verifier: verifier, Policy: cfg.Policy}
+	authorizer, err := apigateway.NewAuthorizer(gate, domain.Routes, decisions(log))
+	if err != nil {
+		_ = verifier.Close() // it has not been used
+		return nil, err
+	}
+	return &Function{verifier: verifier, authorizer: authorizer}, nil
+}
+
+// Prefetch has the issuers' keys at hand before the first call.
+func (f *Function) Prefetch(ctx context.Context) error { return f.verifier.Prefetch(ctx) }
+
+// Invoke answers one authorizer event.
+func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	return f.authorizer.Invoke(ctx, event)
+}
+
+// Close ends the fetching of keys.
+func (f *Function) Close() error { return f.verifier.Close() }
+
+// decisions logs one line for each decision. It joins a refused caller's decision id to the reason.
+func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
+	return func(_ context.Context, d apigateway.Decision) {
+		fields := []zap.Field{zap.String("decision_id", d.ID), zap.String("request_id", d.RequestID)}
+		if d.Reason != "" {
+			log.Warn("refused at the gate", append(fields, zap.String("reason", string(d.Reason)))...)
+			return
+		}
+		log.Debug("let in at the gate", append(fields, zap.Any("refused", d.Refused))...)
+	}
+}
+
+// Run is the program: it serves the Lambda Runtime API.
+func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	cfg, err := LoadConfig(getenv)
+	flags := config.NewFlags("auth", "the authorizer function of jobgate, run by AWS Lambda", stderr)
+	if done, err := flags.Parse(args, stdout, err); done {
+		return err
+	}
+	log := zaplog.JSON(stderr, cfg.LogLevel)
+	function, err := New(cfg, false, log)
+	if err != nil {
+		return err
+	}
+	prefetch, cancel := context.WithTimeout(ctx, prefetchTimeout)
+	defer cancel()
+	if err := function.Prefetch(prefetch); err != nil {
+		log.Warn("the keys could not be fetched ahead; the first call fetches them", zap.Error(err))
+	}
+	lambda.StartWithOptions(function, lambda.WithContext(ctx))
+	return nil
+}
+
+// Main runs the program and exits.
+func Main() { config.Main(Run) }

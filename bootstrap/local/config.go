@@ -1,0 +1,72 @@
+package local
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/jobgate/jobgate/adapters/localgateway"
+	"github.com/jobgate/jobgate/adapters/sqlstore"
+	"github.com/jobgate/jobgate/bootstrap/auth"
+	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/tokens"
+	"github.com/jobgate/jobgate/bootstrap/jobs"
+	"github.com/jobgate/jobgate/bootstrap/worker"
+	domainjobs "github.com/jobgate/jobgate/domain/jobs"
+)
+
+// Config are the settings of the laptop's service.
+type Config struct {
+	Listen      string
+	DataDir     string
+	Durability  sqlstore.Durability
+	CORSOrigins []string
+	Drain       time.Duration    // what running jobs get to finish in once the service is told to stop
+	Tokens      *tokens.Settings // of other issuers; nil: the built-in provider
+	API         jobs.Config
+	Worker      worker.Config
+	TTL         time.Duration // of the gateway's authorizer cache
+}
+
+// LoadConfig reads the settings, and returns every mistake in them at once.
+func LoadConfig(getenv func(string) string, handlers domainjobs.Handlers) (Config, error) {
+	env := config.From(getenv)
+	cfg := Config{
+		Listen:      env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
+		DataDir:     env.String("DATA_DIR", ".jobgate"),
+		CORSOrigins: env.List("CORS_ORIGINS"),
+		Drain:       env.Duration("DRAIN_TIMEOUT", 20*time.Second),
+		Worker:      worker.LoadConfig(env, handlers),
+		TTL:         localgateway.DefaultTTL,
+	}
+	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && !loopback(host) {
+		env.Wrong("LISTEN_ADDR", "127.0.0.1:8080", "%q is no loopback address: this service prints its users' passwords and is for this machine alone", cfg.Listen)
+	}
+	if env.OneOf("DURABILITY", "process", "power") == "power" {
+		cfg.Durability = sqlstore.Power
+	}
+	issuers := 1
+	if env.String("OIDC_ISSUER", "")+env.String("OIDC_PROVIDERS", "")+env.String("JWT_SECRET", "") != "" {
+		t := tokens.Load(env)
+		cfg.Tokens, issuers = &t, t.Trusted()
+	}
+	cfg.API = jobs.LoadConfig(env, issuers)
+	if dir, err := filepath.Abs(cfg.DataDir); err == nil {
+		cfg.DataDir = dir
+	}
+	return cfg, env.Err()
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// authConfig is the authorizer's part of the settings, for tokens of the given issuers.
+func (c Config) authConfig(t tokens.Settings) auth.Config {
+	return auth.Config{Tokens: t, Policy: c.API.Policy, LogLevel: c.API.LogLevel}
+}

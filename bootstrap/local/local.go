@@ -1,0 +1,293 @@
+// Package local is the whole service in one process on a laptop: an OIDC provider, the gateway in front of the very
+// functions that are deployed to Lambda, and SQLite as their store and queue.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/jobgate/jobgate/adapters/localgateway"
+	"github.com/jobgate/jobgate/adapters/oidc"
+	"github.com/jobgate/jobgate/adapters/sqlstore"
+	"github.com/jobgate/jobgate/adapters/zaplog"
+	"github.com/jobgate/jobgate/bootstrap/auth"
+	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/tokens"
+	"github.com/jobgate/jobgate/bootstrap/jobs"
+	"github.com/jobgate/jobgate/bootstrap/local/idp"
+	"github.com/jobgate/jobgate/bootstrap/worker"
+	"github.com/jobgate/jobgate/domain"
+	domainjobs "github.com/jobgate/jobgate/domain/jobs"
+)
+
+const (
+	audience    = "jobgate" // of the built-in provider's access tokens
+	providerDir = "/oidc"   // where the built-in provider is mounted
+
+	concurrency = 16                     // jobs running at once
+	poll        = 250 * time.Millisecond // for what has become due
+
+	expireEvery     = time.Minute
+	expireBatch     = 1000
+	shutdownTimeout = 10 * time.Second // for requests under way, once told to stop
+)
+
+// bearer is the validation expression of the identity source: what cannot be a bearer token is refused without asking
+// the authorizer.
+var bearer = regexp.MustCompile(`^(?i:bearer) +[A-Za-z0-9._~+/=-]+$`)
+
+// Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
+func Main(handlers domainjobs.Handlers) {
+	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+		return Run(ctx, args, getenv, stdout, stderr, handlers)
+	})
+}
+
+// Run is the program: it serves until ctx ends, then lets running jobs finish. With -demo it shows a job's way on a
+// service of its own and returns.
+func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, handlers domainjobs.Handlers) error {
+	cfg, err := LoadConfig(getenv, handlers)
+	flags := config.NewFlags("local", "the whole of jobgate in one process, for a laptop", stderr)
+	demo := flags.Bool("demo", false, "log in, submit a job, watch it succeed on free ports and a temporary directory, and exit")
+	if done, err := flags.Parse(args, stdout, err); done {
+		return err
+	}
+	if *demo {
+		return runDemo(ctx, stdout, stderr, handlers)
+	}
+	s, err := start(ctx, cfg, handlers, zaplog.Console(stderr, cfg.API.LogLevel))
+	if err != nil {
+		return err
+	}
+	s.welcome(stdout)
+	return s.serve(ctx)
+}
+
+// service is the running whole.
+type service struct {
+	cfg      Config
+	log      *zap.Logger
+	listener net.Listener
+	url      string // of the API
+	issuer   string // of the built-in provider, empty without it
+	store    *sqlstore.Store
+	queue    *domainjobs.Queue
+	provider *idp.Provider // nil when tokens come from elsewhere
+	auth     *auth.Function
+	run      localgateway.Function // the worker's
+	handler  http.Handler
+}
+
+// start opens and wires everything. What it returns is to be served, which closes it.
+func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *zap.Logger) (_ *service, err error) {
+	s := &service{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("DATA_DIR: %w", err)
+	}
+	// The store first: its lock is what keeps a second process out of the directory.
+	s.store, err = sqlstore.Open(ctx, "sqlite:"+filepath.Join(cfg.DataDir, "jobs.sqlite"), sqlstore.Options{
+		Durability: cfg.Durability, Exclusive: true, Report: report(log, "store"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.queue = domainjobs.NewQueue(s.store, time.Now, concurrency, poll)
+	s.queue.Report = report(log, "queue")
+	s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("LISTEN_ADDR: %w", err)
+	}
+	s.url = "http://" + s.listener.Addr().String()
+	accepted, err := s.tokens()
+	if err != nil {
+		return nil, err
+	}
+	s.auth, err = auth.New(cfg.authConfig(accepted), true, log)
+	if err != nil {
+		return nil, err
+	}
+	api := jobs.New(cfg.API, jobs.Backend{Store: s.store, Schedule: s.store, Dispatcher: s.queue, StoreIsQueue: true}, log)
+	s.run = worker.New(cfg.Worker, s.store, handlers, log).Invoke
+	gateway, err := localgateway.New(localgateway.Options{
+		Authorizer: s.auth.Invoke, Integration: api.Invoke, Routes: domain.Routes, IdentityValidation: bearer,
+		TTL: cfg.TTL, CORSOrigins: cfg.CORSOrigins, Log: accessLog(log),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.handler = s.routes(gateway)
+	return s, nil
+}
+
+func report(log *zap.Logger, from string) func(error) {
+	return func(err error) { log.Error(from, zap.Error(err)) }
+}
+
+// tokens returns whose tokens are accepted: the configured issuers', or the built-in provider's, which it creates.
+func (s *service) tokens() (tokens.Settings, error) {
+	if s.cfg.Tokens != nil {
+		return *s.cfg.Tokens, nil
+	}
+	s.issuer = s.url + providerDir
+	provider, err := idp.New(idp.Options{
+		Issuer: s.issuer, Dir: filepath.Join(s.cfg.DataDir, "provider"), Audience: audience, Logger: s.log.Named("provider"),
+	})
+	if err != nil {
+		return tokens.Settings{}, err
+	}
+	s.provider = provider
+	// The provider's library logs what it refuses to slog's default, with more of the request than a log should have.
+	slog.SetDefault(slog.New(slog.DiscardHandler)) //nolint:forbidigo // to silence it
+	return tokens.Settings{Issuers: []oidc.Issuer{{
+		Issuer: s.issuer, Audience: []string{audience}, Leeway: time.Minute,
+	}}}, nil
+}
+
+// routes puts the provider and the health checks beside the gateway, all of them for this machine's names alone: a
+// page of another site whose name was pointed here (DNS rebinding) gets 421.
+func (s *service) routes(gateway http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	if s.provider != nil {
+		mux.Handle(providerDir+"/", s.provider.Handler())
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.store.Ready(r.Context()); err != nil {
+			s.log.Error("not ready", zap.Error(err))
+			answer(w, http.StatusServiceUnavailable, "the store cannot be written")
+			return
+		}
+		answer(w, http.StatusOK, "ok")
+	})
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch host, p, err := net.SplitHostPort(r.Host); {
+		case err != nil || p != port || !loopback(host):
+			answer(w, http.StatusMisdirectedRequest, "this service answers to 127.0.0.1, localhost and [::1] only")
+		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", s.provider != nil && strings.HasPrefix(r.URL.Path, providerDir+"/"):
+			mux.ServeHTTP(w, r)
+		default: // not by the mux, which would clean the path that the gateway has to judge
+			gateway.ServeHTTP(w, r)
+		}
+	})
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
+}
+
+func accessLog(log *zap.Logger) func(context.Context, localgateway.Access) {
+	return func(_ context.Context, a localgateway.Access) {
+		fields := []zap.Field{
+			zap.String("request_id", a.RequestID), zap.String("method", a.Method), zap.String("resource", a.Resource),
+			zap.Int("status", a.Status), zap.Duration("took", a.Took),
+		}
+		if a.DecisionID != "" {
+			fields = append(fields, zap.String("decision_id", a.DecisionID))
+		}
+		if a.Err != nil {
+			log.Error("request", append(fields, zap.Error(a.Err))...)
+			return
+		}
+		log.Info("request", fields...)
+	}
+}
+
+// serve runs the service until ctx ends or a part of it fails, and closes it. Once told to stop it takes no more
+// requests and jobs, and lets those that run finish: jobs within the drain time, after which they are interrupted, to
+// be run again by the next start.
+func (s *service) serve(ctx context.Context) error {
+	defer s.close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	running, interrupt := context.WithCancel(context.WithoutCancel(ctx))
+	defer interrupt()
+
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: zap.NewStdLog(s.log),
+	}
+	ended := make(chan error, 3)
+	go func() {
+		err := server.Serve(s.listener)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		ended <- err
+	}()
+	go func() { ended <- s.queue.Consume(ctx, s.feed(running)) }()
+	go func() { ended <- s.expire(ctx) }()
+
+	var failures []error
+	parts := cap(ended)
+	select {
+	case <-ctx.Done():
+	case err := <-ended:
+		parts--
+		failures = append(failures, err)
+	}
+	s.log.Info("stopping", zap.Duration("running_jobs_have", s.cfg.Drain))
+	stop()
+	grace := time.AfterFunc(s.cfg.Drain, interrupt)
+	defer grace.Stop()
+	shutdown, cancel := context.WithTimeout(running, shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(shutdown); err != nil {
+		failures = append(failures, server.Close())
+	}
+	for range parts {
+		failures = append(failures, <-ended)
+	}
+	s.log.Info("stopped")
+	return errors.Join(failures...)
+}
+
+// expire removes the records of expired jobs until ctx ends.
+func (s *service) expire(ctx context.Context) error {
+	ticker := time.NewTicker(expireEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if _, err := s.store.Expire(ctx, expireBatch); err != nil && ctx.Err() == nil {
+				s.log.Error("expired jobs could not be removed", zap.Error(err))
+			}
+		}
+	}
+}
+
+func (s *service) close() {
+	if s.listener != nil {
+		_ = s.listener.Close() // usually closed by the server already
+	}
+	if s.auth != nil {
+		_ = s.auth.Close() // ends its fetches
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("the store was not closed cleanly", zap.Error(err))
+		}
+	}
+}

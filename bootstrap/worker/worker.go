@@ -1,0 +1,115 @@
+// Package worker is the Lambda function that runs jobs. A program with handlers of its own is a main that calls Main
+// with them.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"go.uber.org/zap"
+
+	"github.com/jobgate/jobgate/adapters/dynamodb"
+	"github.com/jobgate/jobgate/adapters/lambdaevents"
+	"github.com/jobgate/jobgate/adapters/zaplog"
+	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/cloud"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/domain/jobs"
+	"github.com/jobgate/jobgate/ports"
+)
+
+// Config are the settings of a worker, wherever its jobs are kept.
+type Config struct {
+	Retries  domain.RetryPolicies // of jobs that arrive as bare messages
+	LogLevel string
+}
+
+// LoadConfig reads the settings, and records every mistake in env and in the handlers' patterns.
+func LoadConfig(env *config.Env, handlers jobs.Handlers) Config {
+	for _, problem := range handlers.Validate() {
+		env.Wrong("handlers", "", "%s", problem)
+	}
+	return Config{Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+}
+
+// Function is the worker function.
+type Function struct {
+	worker *lambdaevents.Worker
+}
+
+// New returns the function. Without any handlers each job is logged and succeeds.
+func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *Function {
+	if len(handlers) == 0 {
+		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
+	}
+	worker := &jobs.Worker{
+		Store: store, Handler: zaplog.Handler(handlers, log), Retries: cfg.Retries, Retention: domain.DefaultRetention,
+		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
+	}
+	return &Function{worker: &lambdaevents.Worker{Deliver: worker.Deliver, Log: outcomes(log)}}
+}
+
+// name tells one worker from another in a job's attempts.
+func name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return strings.Join([]string{host, strconv.Itoa(os.Getpid())}, "/")
+}
+
+// Invoke runs the jobs of one event.
+func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
+	return f.worker.Invoke(ctx, event)
+}
+
+// outcomes logs one line for each record that is not simply done with.
+func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
+	return func(_ context.Context, o lambdaevents.Outcome) {
+		fields := []zap.Field{
+			zap.String("message_id", o.MessageID), zap.String("job_id", o.JobID),
+			zap.Stringer("verdict", o.Disposition.Verdict), zap.String("reason", string(o.Disposition.Reason)), zap.Error(o.Err),
+		}
+		switch {
+		case o.Err != nil || o.Disposition.Verdict == domain.DeadLetter:
+			log.Error("a message cannot be used", fields...)
+		case o.Disposition.Verdict == domain.Return:
+			log.Warn("a message is returned", fields...)
+		case o.Disposition.Reason != "":
+			log.Info("a message is done with", fields...)
+		}
+	}
+}
+
+// Run is the program: it serves the Lambda Runtime API, with the jobs in DynamoDB.
+func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, handlers jobs.Handlers) error {
+	env := config.From(getenv)
+	cfg := LoadConfig(env, handlers)
+	table := env.Required("JOBS_TABLE", "jobgate-jobs")
+	flags := config.NewFlags("worker", "the worker function of jobgate, run by AWS Lambda", stderr)
+	if done, err := flags.Parse(args, stdout, env.Err()); done {
+		return err
+	}
+	aws, err := cloud.Load(ctx)
+	if err != nil {
+		return err
+	}
+	store := dynamodb.NewStore(awsdynamodb.NewFromConfig(aws), table, dynamodb.Options{})
+	lambda.StartWithOptions(New(cfg, store, handlers, zaplog.JSON(stderr, cfg.LogLevel)), lambda.WithContext(ctx))
+	return nil
+}
+
+// Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
+func Main(handlers jobs.Handlers) {
+	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+		return Run(ctx, args, getenv, stdout, stderr, handlers)
+	})
+}
