@@ -1,0 +1,186 @@
+package jobgate_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestReadme does what the README says, in its order and word by word but for the address: the program of its Go block
+// is built and started, the command that it prints sets the token, and each curl has to do what the text around it
+// says.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := blocks(t, string(readme), "go")
+	commands := blocks(t, string(readme), "sh")
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var curls []string
+	for _, command := range commands {
+		switch {
+		case strings.HasPrefix(command, "curl "):
+			curls = append(curls, command)
+		case command == "make test": // what runs this test
+		case command == "go run ./bootstrap/cmd/local": // below, with handlers
+		case strings.Contains(string(makefile), "\t"+command+"\n"): // CI runs it
+		default:
+			t.Errorf("nothing runs this command of the README:\n%s", command)
+		}
+	}
+	if len(program) != 1 || len(curls) != 4 {
+		t.Fatalf("the README has %d programs and %d requests, want 1 and 4", len(program), len(curls))
+	}
+	for _, needed := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(needed); err != nil {
+			skipOrFail(t, needed+" is not installed: apt-get install "+needed)
+		}
+	}
+
+	dir := t.TempDir()
+	address := freeAddress(t)
+	printed := startProgram(t, dir, program[0], address)
+	token := regexp.MustCompile(`(?s)  TOKEN=\$\(.*?\)\n\n`).FindString(printed)
+	if token == "" {
+		t.Fatalf("the program printed no command that gets a token:\n%s", printed)
+	}
+	bash := func(command string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		script := "set -e -o pipefail\n" + token + "\n" + strings.ReplaceAll(command, "127.0.0.1:8080", address)
+		out, err := exec.CommandContext(ctx, "bash", "-c", script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s\n%v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	eventually := func(what string, done func() bool) {
+		t.Helper()
+		for limit := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatalf("in vain waited until %s", what)
+			}
+		}
+	}
+
+	first := bash(curls[0])
+	location := regexp.MustCompile(`(?m)^Location: (\S+)\r$`).FindStringSubmatch(first)
+	if !strings.HasPrefix(first, "HTTP/1.1 201 ") || location == nil {
+		t.Fatalf("the first job was answered:\n%s", first)
+	}
+	eventually("the handler's output is in the job", func() bool {
+		return strings.Contains(bash(`curl -sS -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080`+location[1]), `"output":"3 rows, attempt 1"`)
+	})
+	if answer := bash(curls[1]); !strings.HasPrefix(answer, "HTTP/1.1 201 ") {
+		t.Errorf("the job with a key was answered:\n%s", answer)
+	}
+	if answer := bash(curls[1]); !strings.HasPrefix(answer, "HTTP/1.1 200 ") || !strings.Contains(answer, "Idempotent-Replayed: true") {
+		t.Errorf("the same request again was answered:\n%s", answer)
+	}
+	eventually("the list shows both jobs succeeded", func() bool {
+		return strings.Count(bash(curls[2]), `"status":"succeeded"`) == 2
+	})
+	if answer := bash(curls[3]); !strings.HasPrefix(answer, "HTTP/1.1 401 ") || !strings.Contains(answer, `"code":"unauthorized"`) {
+		t.Errorf("the request without a token was answered:\n%s", answer)
+	}
+	// The commands that the program prints are held to the same.
+	for line := range strings.SplitSeq(printed, "\n") {
+		if command := strings.TrimSpace(line); strings.HasPrefix(command, "curl ") {
+			if answer := bash(command); strings.Contains(answer, `"code"`) || !strings.Contains(answer, "test-job") {
+				t.Errorf("%s\nwas answered:\n%s", command, answer)
+			}
+		}
+	}
+}
+
+// blocks returns the fenced blocks of a language.
+func blocks(t *testing.T, markdown, language string) []string {
+	t.Helper()
+	var found []string
+	for _, m := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)\n```\n").FindAllStringSubmatch(markdown, -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// startProgram builds a program of the README, starts it and returns what it printed up to its last line. It is asked
+// to stop when the test ends, and has to do that well.
+func startProgram(t *testing.T, dir, source, address string) string {
+	t.Helper()
+	file := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(file, []byte(source+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "program")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, file).CombinedOutput(); err != nil {
+		t.Fatalf("the program of the README does not build: %v\n%s", err, out)
+	}
+	cmd := exec.Command(binary) //nolint:noctx // ended below
+	cmd.Dir = dir
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OIDC_") }), "LISTEN_ADDR="+address)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+		defer timer.Stop()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the program did not stop well: %v\n%s", err, stderr.String())
+		}
+	})
+	var printed strings.Builder
+	for lines := bufio.NewReader(stdout); ; {
+		line, err := lines.ReadString('\n')
+		printed.WriteString(line)
+		if strings.HasPrefix(line, "Stop with") {
+			return printed.String()
+		}
+		if err == io.EOF {
+			t.Fatalf("the program ended:\n%s", printed.String())
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// skipOrFail skips a test for the want of a program, but not in CI.
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
