@@ -222,7 +222,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 			issuer := &oidctest.Issuer{}
 			issuer.Publish(key)
 			server := httptest.NewUnstartedServer(issuer)
-			server.Config.ErrorLog = log.New(io.Discard, "", 0)                         //nolint:forbidigo // net/http wants one
+			server.Config.ErrorLog = log.New(io.Discard, "", 0) //nolint:forbidigo // net/http wants one
 			server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version}
 			server.StartTLS()
 			t.Cleanup(server.Close)
