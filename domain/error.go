@@ -78,6 +78,7 @@ const (
 	ReasonWorkerLost     Reason = "worker_lost"      // the last attempt's worker never came back
 	ReasonAttemptsUsedUp Reason = "attempts_used_up" // the last attempt failed
 	ReasonPermanent      Reason = "permanent"        // the handler said that no retry will help
+	ReasonRevoked        Reason = "revoked"          // who submitted it is no longer let in
 	ReasonCancelled      Reason = "cancelled"        // somebody asked for it
 	ReasonDispatchFailed Reason = "dispatch_failed"  // the broker did not confirm the job and its client was told so
 	ReasonRecordMissing  Reason = "record_missing"   // a message of ours whose job is not in the store

@@ -278,7 +278,7 @@ func (j Job) Claim(now time.Time, token, worker string) (Job, error) {
 		return j, Errorf(Conflict, ReasonNotDue, "the job is not due")
 	}
 	if j.Status == Running {
-		j = j.endAttempt(now, "the worker was lost: its lease ran out")
+		j = j.endAttempt(now, errWorkerLost)
 	}
 	if j.CancelRequested {
 		return j.finish(Cancelled, ReasonCancelled, now), nil
@@ -297,8 +297,24 @@ func (j Job) Claim(now time.Time, token, worker string) (Job, error) {
 	return j, nil
 }
 
+// Bar ends a job that must not be run, for the given reason: it is dead, and can be redriven once the reason is gone.
+// Conflict with ReasonFinished when it has ended, with ReasonLeased while a worker holds it.
+func (j Job) Bar(now time.Time, reason Reason) (Job, error) {
+	switch {
+	case !j.Status.CanBecome(Dead):
+		return j, Errorf(Conflict, ReasonFinished, "the job is %s", j.Status)
+	case j.Status == Running && now.Before(j.Lease.Until):
+		return j, Errorf(Conflict, ReasonLeased, "the job is leased to another worker")
+	case j.Status == Running:
+		j = j.endAttempt(now, errWorkerLost)
+	}
+	return j.finish(Dead, reason, now), nil
+}
+
 // LeaseTerm is how long a claim or a renewal lasts.
 func (j Job) LeaseTerm() time.Duration { return j.Retry.Timeout + LeaseMargin }
+
+const errWorkerLost = "the worker was lost: its lease ran out"
 
 func (j Job) extend(now time.Time) Job {
 	j.Lease.Until = instant(now.Add(j.LeaseTerm()))

@@ -100,20 +100,21 @@ func TestEveryStepInEveryState(t *testing.T) {
 		{"Redrive", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Redrive(now) }},
 		{"Taken", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Taken(now), nil }},
 		{"Released", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Released(now, time.Second), nil }},
+		{"Bar", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Bar(now, domain.ReasonRevoked) }},
 	}
 	table := map[string][]string{
-		//                        Claim             Claim again       Renew          Report         Settle         Settle failed            Cancel            Redrive            Taken      Released
-		"queued":                {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued"},
-		"delayed":               {"!not_due", "!not_due", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued"},
-		"retrying":              {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued"},
-		"running":               {"!leased", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "="},
-		"abandoned":             {"running", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "running"},
-		"abandoned last":        {"dead worker_lost", "=", "running", "running", "succeeded", "dead attempts_used_up", "running", "!not_redrivable", "running", "running"},
-		"cancelling":            {"!leased", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "="},
-		"cancelling, abandoned": {"cancelled cancelled", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "running"},
-		"succeeded":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "!not_redrivable", "succeeded", "="},
-		"dead":                  {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "dead permanent", "="},
-		"cancelled":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "cancelled cancelled", "="},
+		//                        Claim             Claim again       Renew          Report         Settle         Settle failed            Cancel            Redrive            Taken      Released      Bar
+		"queued":                {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
+		"delayed":               {"!not_due", "!not_due", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
+		"retrying":              {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
+		"running":               {"!leased", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "=", "!leased"},
+		"abandoned":             {"running", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "running", "dead revoked"},
+		"abandoned last":        {"dead worker_lost", "=", "running", "running", "succeeded", "dead attempts_used_up", "running", "!not_redrivable", "running", "running", "dead revoked"},
+		"cancelling":            {"!leased", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "=", "!leased"},
+		"cancelling, abandoned": {"cancelled cancelled", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "running", "dead revoked"},
+		"succeeded":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "!not_redrivable", "succeeded", "=", "!finished"},
+		"dead":                  {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "dead permanent", "=", "!finished"},
+		"cancelled":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "cancelled cancelled", "=", "!finished"},
 	}
 	for _, state := range states {
 		for i, step := range steps {

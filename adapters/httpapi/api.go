@@ -37,6 +37,10 @@ type Options struct {
 	// an empty id: a random one.
 	RequestID func(*http.Request) string
 
+	// DecisionID returns the id of the decision that let a request in to here, which a 401 or 403 bears as decision_id and
+	// the log of the gate has too; none is borne where it is empty. nil, where the request is decided here: its own id.
+	DecisionID func(*http.Request) string
+
 	// Prefix returns what a proxy in front cut off the path, a stage or a base path, with a leading and without a
 	// trailing slash: Location begins with it. nil: nothing.
 	Prefix func(*http.Request) string
@@ -50,11 +54,12 @@ type Options struct {
 
 // A Failure is a request that was answered with a problem document.
 type Failure struct {
-	RequestID string
-	Method    string
-	Route     string // pattern of the route table, empty for a path that is not there: a label that no caller can choose
-	Status    int
-	Err       error // why, with causes that its caller was not shown; it may quote a member or parameter's name
+	RequestID  string
+	DecisionID string // of a 401 or 403
+	Method     string
+	Route      string // pattern of the route table, empty for a path that is not there: a label that no caller can choose
+	Status     int
+	Err        error // why, with causes that its caller was not shown; it may quote a member or parameter's name
 }
 
 // New returns a handler that answers every request: with what a route has to say, or with a problem document. It
@@ -147,8 +152,13 @@ func (a *api) answer(route string, serve endpoint) http.Handler {
 
 func (a *api) fail(w http.ResponseWriter, r *http.Request, id, route string, err error) {
 	p := problemOf(err, id)
+	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden {
+		if p.DecisionID = id; a.DecisionID != nil {
+			p.DecisionID = a.DecisionID(r)
+		}
+	}
 	if a.Log != nil {
-		a.Log(r.Context(), Failure{RequestID: id, Method: r.Method, Route: route, Status: p.Status, Err: err})
+		a.Log(r.Context(), Failure{RequestID: id, DecisionID: p.DecisionID, Method: r.Method, Route: route, Status: p.Status, Err: err})
 	}
 	problem.Write(w, p)
 }

@@ -30,9 +30,7 @@ func unauthorized(id string) (problem.Problem, http.Header) {
 // accessDenied is ACCESS_DENIED, with the id that leads to the authorizer's log line.
 func accessDenied(id, decision string) problem.Problem {
 	p := problem.From(domain.Errorf(domain.Forbidden, domain.ReasonForbidden, ""), id)
-	if decision != "" {
-		p.Detail += " (decision " + decision + ")"
-	}
+	p.DecisionID = decision
 	return p
 }
 

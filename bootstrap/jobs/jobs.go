@@ -69,13 +69,14 @@ func New(cfg Config, b Backend, log *zap.Logger) *Function {
 			Store: b.Store, Dispatcher: dispatcher, Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
 			Now: time.Now, NewID: newID, StoreIsQueue: b.StoreIsQueue,
 		},
-		Query:     &jobs.Query{Store: b.Store, Policy: cfg.Policy, Now: time.Now},
-		Change:    &jobs.Change{Store: b.Store, Dispatcher: dispatcher, Policy: cfg.Policy, Now: time.Now, StoreIsQueue: b.StoreIsQueue},
-		Identify:  apigateway.Principal,
-		RequestID: apigateway.RequestID,
-		Prefix:    apigateway.Prefix,
-		MaxBody:   cfg.MaxBody,
-		Log:       failures(log),
+		Query:      &jobs.Query{Store: b.Store, Policy: cfg.Policy, Now: time.Now},
+		Change:     &jobs.Change{Store: b.Store, Dispatcher: dispatcher, Policy: cfg.Policy, Now: time.Now, StoreIsQueue: b.StoreIsQueue},
+		Identify:   apigateway.Principal,
+		RequestID:  apigateway.RequestID,
+		DecisionID: apigateway.DecisionID,
+		Prefix:     apigateway.Prefix,
+		MaxBody:    cfg.MaxBody,
+		Log:        failures(log),
 	})
 	return &Function{
 		proxy: apigateway.NewProxy(api, func(_ context.Context, err error) { log.Error("a request failed", zap.Error(err)) }),
@@ -92,8 +93,8 @@ func failures(log *zap.Logger) func(context.Context, httpapi.Failure) {
 		if f.Status >= http.StatusInternalServerError {
 			level = zap.ErrorLevel
 		}
-		log.Log(level, "a request was refused", zap.String("request_id", f.RequestID), zap.String("method", f.Method),
-			zap.String("route", f.Route), zap.Int("status", f.Status), zap.Error(f.Err))
+		log.Log(level, "a request was refused", zap.String("request_id", f.RequestID), zap.String("decision_id", f.DecisionID),
+			zap.String("method", f.Method), zap.String("route", f.Route), zap.Int("status", f.Status), zap.Error(f.Err))
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 
 // Config are the settings of a worker, wherever its jobs are kept.
 type Config struct {
+	Policy   domain.AccessPolicy  // for its deny list
 	Retries  domain.RetryPolicies // of jobs that arrive as bare messages
 	LogLevel string
 }
@@ -37,7 +38,7 @@ func LoadConfig(env *config.Env, handlers jobs.Handlers) Config {
 	for _, problem := range handlers.Validate() {
 		env.Wrong("handlers", "", "%s", problem)
 	}
-	return Config{Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+	return Config{Policy: env.AccessPolicy(1), Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
 }
 
 // Function is the worker function.
@@ -51,7 +52,7 @@ func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logg
 		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
 	}
 	worker := &jobs.Worker{
-		Store: store, Handler: zaplog.Handler(handlers, log), Retries: cfg.Retries, Retention: domain.DefaultRetention,
+		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
 		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
 	}
 	return &Function{worker: &lambdaevents.Worker{Deliver: worker.Deliver, Log: outcomes(log)}}

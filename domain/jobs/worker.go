@@ -37,6 +37,7 @@ const (
 type Worker struct {
 	Store     ports.JobStore
 	Handler   ports.JobHandler
+	Policy    domain.AccessPolicy  // whose deny list is asked once more before a job is run
 	Retries   domain.RetryPolicies // of the jobs that foreign messages stand for
 	Retention domain.Retention
 	Name      string // kept with each attempt
@@ -62,7 +63,7 @@ func (w *Worker) Deliver(ctx context.Context, d domain.Delivery) domain.Disposit
 		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonTooLate}
 	case err != nil:
 		return domain.DisposeUnclaimed(err, d, w.Now())
-	case job.Status != domain.Running: // its attempts were used up or its cancel was asked for: the claim has settled it
+	case job.Status != domain.Running: // used up, cancelled or barred: the claim has settled it
 		return domain.Disposition{Verdict: domain.Ack, Reason: job.Reason}
 	}
 	return w.settle(ctx, job, w.run(ctx, job))
@@ -89,6 +90,9 @@ func (w *Worker) claim(ctx context.Context, d domain.Delivery, token string) (do
 			claimed, err := job.Claim(now, token, w.Name)
 			if err != nil || claimed.Status != domain.Running {
 				return claimed, err
+			}
+			if w.Policy.Revokes(job.Owner, job.TokenID) {
+				return job.Bar(now, domain.ReasonRevoked)
 			}
 			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < job.Retry.Timeout+settleReserve {
 				return job, errTooLate

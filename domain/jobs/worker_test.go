@@ -852,3 +852,29 @@ func TestAJobGoesThroughTheStoreAlone(t *testing.T) {
 		s.wantRuns(t, 1, 2)
 	})
 }
+
+func TestAJobOfARevokedCallerIsNotRun(t *testing.T) {
+	t.Parallel()
+	for name, revoked := range map[string]domain.Revocation{
+		"the subject": {Issuer: alice.Issuer, Subject: alice.Subject},
+		"the token":   {Issuer: alice.Issuer, TokenID: "jti-stolen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onShift(t, ok, func(t *testing.T, s *shift) {
+				s.store.put(t, s.start, alicesJob, func(job *domain.Job) { job.TokenID = "jti-stolen" })
+				s.Policy = domain.AccessPolicy{Revoked: []domain.Revocation{revoked}}
+				wantDisposition(t, s.deliver(t.Context()), domain.Disposition{Verdict: domain.Ack, Reason: domain.ReasonRevoked})
+				s.wantRuns(t)
+				if job := s.store.stored(t, alicesJob); job.Status != domain.Dead || job.Reason != domain.ReasonRevoked || job.Attempts != 0 {
+					t.Errorf("the job is %s (%s) after %d attempts, want dead (revoked) after none", job.Status, job.Reason, job.Attempts)
+				}
+				// Once the reason is gone it can be redriven and is run.
+				s.Policy = domain.AccessPolicy{}
+				s.step(t, func(job domain.Job) (domain.Job, error) { return job.Redrive(time.Now()) })
+				wantDisposition(t, s.deliver(t.Context()), acked)
+				s.wantRuns(t, 1)
+			})
+		})
+	}
+}

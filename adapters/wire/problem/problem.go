@@ -31,6 +31,9 @@ type Problem struct {
 	RequestID string
 	Errors    []domain.FieldError
 
+	// DecisionID leads an operator from a refusal (401, 403) to the log line that has its reason.
+	DecisionID string
+
 	header http.Header // what goes with this problem alone
 }
 
@@ -216,8 +219,9 @@ func (p Problem) Marshal() []byte {
 		Detail    string        `json:"detail,omitzero"`
 		Code      domain.Reason `json:"code"`
 		RequestID string        `json:"request_id,omitzero"`
+		Decision  string        `json:"decision_id,omitzero"`
 		Errors    []fieldError  `json:"errors,omitzero"`
-	}{Type: p.Type(), Title: p.Title, Status: p.Status, Detail: p.Detail, Code: p.Code, RequestID: p.RequestID}
+	}{Type: p.Type(), Title: p.Title, Status: p.Status, Detail: p.Detail, Code: p.Code, RequestID: p.RequestID, Decision: p.DecisionID}
 	for _, e := range p.Errors {
 		document.Errors = append(document.Errors, fieldError(e))
 	}

@@ -140,7 +140,7 @@ func TestEveryReasonIsTold(t *testing.T) {
 	t.Parallel()
 	inside := []domain.Reason{
 		domain.ReasonLeased, domain.ReasonNotDue, domain.ReasonLeaseLost, domain.ReasonWorkerLost, domain.ReasonAttemptsUsedUp,
-		domain.ReasonPermanent, domain.ReasonCancelled, domain.ReasonRecordMissing, domain.ReasonUndecodable, domain.ReasonTooLate,
+		domain.ReasonPermanent, domain.ReasonRevoked, domain.ReasonCancelled, domain.ReasonRecordMissing, domain.ReasonUndecodable, domain.ReasonTooLate,
 	}
 	told := map[domain.Reason]bool{}
 	for _, reason := range inside {
