@@ -45,6 +45,10 @@ type Options struct {
 	// trailing slash: Location begins with it. nil: nothing.
 	Prefix func(*http.Request) string
 
+	// CORSOrigin may read the answers: one origin, or * for any. It is a constant, whatever Origin a request names, and
+	// credentials are never allowed: a bearer token is sent by script, not by the browser. Empty leaves CORS out.
+	CORSOrigin string
+
 	// MaxBody bounds a request's body in bytes; 0 is DefaultMaxBody. The payload and the rest of its document share it.
 	MaxBody int64
 
@@ -135,6 +139,10 @@ func (a *api) answer(route string, serve endpoint) http.Handler {
 		h.Set("X-Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
+		if a.CORSOrigin != "" {
+			h.Set("Access-Control-Allow-Origin", a.CORSOrigin)
+			h.Set("Access-Control-Expose-Headers", "Idempotent-Replayed, Location, Retry-After, WWW-Authenticate, X-Request-Id")
+		}
 		defer func() {
 			switch v := recover(); v {
 			case nil:

@@ -315,3 +315,22 @@ func TestTheRequestsContextIsPassedOn(t *testing.T) {
 		t.Errorf("%d jobs stored", n)
 	}
 }
+
+func TestOneConstantOriginMayReadTheAnswers(t *testing.T) {
+	t.Parallel()
+	for _, want := range []string{"", "*", "https://app.example"} {
+		s := newService(func(s *service) { s.CORSOrigin = want })
+		for _, c := range []call{
+			{method: http.MethodGet, path: "/jobs", token: "alice", header: http.Header{"Origin": {"https://other.example"}}},
+			{method: http.MethodGet, path: "/nothing", header: http.Header{"Origin": {"https://other.example"}}},
+		} {
+			a := s.do(t, c)
+			if got := a.header.Get("Access-Control-Allow-Origin"); got != want {
+				t.Errorf("GET %s: Access-Control-Allow-Origin %q, want %q", c.path, got, want)
+			}
+			if a.header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("GET %s: credentials are allowed", c.path)
+			}
+		}
+	}
+}

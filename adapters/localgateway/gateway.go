@@ -52,9 +52,9 @@ type Options struct {
 	IdentityValidation *regexp.Regexp
 	// TTL is how long an authorizer's answer is used again, at most MaxTTL; 0 disables the cache.
 	TTL time.Duration
-	// CORSOrigins may read the gateway's own answers and preflights. A gateway response has one fixed origin, so that
-	// several come to *. Nil leaves CORS out. The integration answers for its own responses, as it must behind AWS.
-	CORSOrigins []string
+	// CORSOrigin may read the gateway's own answers and preflights: one origin, or * for any, since a gateway response
+	// has one fixed value. Empty leaves CORS out. The integration answers for its own responses, as it must behind AWS.
+	CORSOrigin string
 
 	BasePath  string // stands before every route in the path, as a custom domain's does; "" or like "/v1"
 	Stage     string // default "local"
@@ -117,7 +117,7 @@ func New(o Options) (*Gateway, error) {
 		cache:       newCache(o.TTL, maxCached),
 		basePath:    o.BasePath,
 		stage:       or(o.Stage, "local"), accountID: or(o.AccountID, "000000000000"), apiID: or(o.APIID, "jobgate"),
-		maxBody: o.MaxBody, now: o.Now, log: o.Log,
+		origin: o.CORSOrigin, maxBody: o.MaxBody, now: o.Now, log: o.Log,
 	}
 	g.arn = "arn:aws:execute-api:" + or(o.Region, "us-east-1") + ":" + g.accountID + ":" + g.apiID + "/" + g.stage + "/"
 	if o.Authorizer == nil || o.Integration == nil || len(o.Routes) == 0 {
@@ -145,13 +145,6 @@ func New(o Options) (*Gateway, error) {
 	}
 	if g.maxBody < 0 || g.maxBody > maxBody {
 		wrong("MaxBody %d is not from 1 to %d", o.MaxBody, maxBody)
-	}
-	switch len(o.CORSOrigins) {
-	case 0:
-	case 1:
-		g.origin = o.CORSOrigins[0]
-	default:
-		g.origin = "*"
 	}
 	if g.now == nil {
 		g.now = time.Now

@@ -459,7 +459,7 @@ func TestGatewayResponses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigins, o.MaxBody = []string{"https://app.example"}, tt.maxBody })
+			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigin, o.MaxBody = "https://app.example", tt.maxBody })
 			if tt.authorizer != nil {
 				b.authorizer.answer = tt.authorizer
 			}
@@ -511,7 +511,7 @@ func TestReplies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigins = []string{"*"} })
+			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigin = "*" })
 			b.integration.answer = says(tt.output)
 			r := b.do("GET", "/jobs")
 			text := r.Body.String()
@@ -682,17 +682,16 @@ func TestAPanickingIntegrationIs502(t *testing.T) {
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name    string
-		origins []string
-		want    string
+		name string
+		want string
 	}{
-		{"none", nil, ""},
-		{"one", []string{"https://app.example"}, "https://app.example"},
-		{"several", []string{"https://app.example", "https://other.example"}, "*"},
+		{"none", ""},
+		{"one", "https://app.example"},
+		{"any", "*"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigins = tt.origins })
+			b := newBench(t, func(o *localgateway.Options) { o.CORSOrigin = tt.want })
 			origin := header("Origin", "https://other.example")
 			failed := b.do("GET", "/jobs", origin, header("Authorization"))
 			preflight := b.do("OPTIONS", "/jobs", origin, header("Authorization"), header("Access-Control-Request-Method", "POST"))

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,6 +163,27 @@ func (e *Env) Address(name, fallback string) string {
 		return fallback
 	}
 	return v
+}
+
+// CORSOrigin returns what CORS_ORIGINS comes to: a response can name one origin only and never repeats what a request
+// says, so that several are "*". "" where it is not set.
+func (e *Env) CORSOrigin() string {
+	const name = "CORS_ORIGINS"
+	origins := e.List(name)
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin) {
+			e.Wrong(name, "https://app.example.com", "%q is no origin: scheme, host and port, and nothing behind them", origin)
+		}
+	}
+	switch len(origins) {
+	case 0:
+		return ""
+	case 1:
+		return origins[0]
+	default:
+		return "*"
+	}
 }
 
 // Text returns a setting that is given inline or as the path of a file that holds it: a path begins with / or ./ and

@@ -129,6 +129,25 @@ func TestRetryPolicies(t *testing.T) {
 	}
 }
 
+func TestCORSOrigin(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{
+		"": "", "*": "*", "https://app.example": "https://app.example", "http://127.0.0.1:3000": "http://127.0.0.1:3000",
+		"https://a.example, https://b.example": "*",
+	} {
+		e := from(map[string]string{"CORS_ORIGINS": setting})
+		if got := e.CORSOrigin(); got != want || e.Err() != nil {
+			t.Errorf("CORS_ORIGINS=%s: %q, %v; want %q", setting, got, e.Err(), want)
+		}
+	}
+	for _, setting := range []string{"app.example", "https://app.example/", "https://app.example/x", "ftp://app.example", "null", "https://user@app.example"} {
+		e := from(map[string]string{"CORS_ORIGINS": setting})
+		if e.CORSOrigin(); e.Err() == nil {
+			t.Errorf("CORS_ORIGINS=%s is accepted", setting)
+		}
+	}
+}
+
 func TestSecretsDoNotPrintThemselves(t *testing.T) {
 	t.Parallel()
 	secrets := from(map[string]string{"K": "hunter2, hunter3"}).Secrets("K", "")

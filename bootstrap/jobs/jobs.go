@@ -33,6 +33,7 @@ type Config struct {
 	Policy   domain.AccessPolicy
 	Retries  domain.RetryPolicies
 	MaxBody  int64
+	Origin   string // that browsers let read the answers
 	LogLevel string
 }
 
@@ -42,6 +43,7 @@ func LoadConfig(env *config.Env, issuers int) Config {
 		Policy:   env.AccessPolicy(issuers),
 		Retries:  env.RetryPolicies(),
 		MaxBody:  env.Bytes("MAX_BODY", httpapi.DefaultMaxBody, httpapi.DefaultMaxBody),
+		Origin:   env.CORSOrigin(),
 		LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...),
 	}
 }
@@ -75,6 +77,7 @@ func New(cfg Config, b Backend, log *zap.Logger) *Function {
 		RequestID:  apigateway.RequestID,
 		DecisionID: apigateway.DecisionID,
 		Prefix:     apigateway.Prefix,
+		CORSOrigin: cfg.Origin,
 		MaxBody:    cfg.MaxBody,
 		Log:        failures(log),
 	})

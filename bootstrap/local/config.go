@@ -18,27 +18,25 @@ import (
 
 // Config are the settings of the laptop's service.
 type Config struct {
-	Listen      string
-	DataDir     string
-	Durability  sqlstore.Durability
-	CORSOrigins []string
-	Drain       time.Duration    // what running jobs get to finish in once the service is told to stop
-	Tokens      *tokens.Settings // of other issuers; nil: the built-in provider
-	API         jobs.Config
-	Worker      worker.Config
-	TTL         time.Duration // of the gateway's authorizer cache
+	Listen     string
+	DataDir    string
+	Durability sqlstore.Durability
+	Drain      time.Duration    // what running jobs get to finish in once the service is told to stop
+	Tokens     *tokens.Settings // of other issuers; nil: the built-in provider
+	API        jobs.Config
+	Worker     worker.Config
+	TTL        time.Duration // of the gateway's authorizer cache
 }
 
 // LoadConfig reads the settings, and returns every mistake in them at once.
 func LoadConfig(getenv func(string) string, handlers domainjobs.Handlers) (Config, error) {
 	env := config.From(getenv)
 	cfg := Config{
-		Listen:      env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
-		DataDir:     env.String("DATA_DIR", ".jobgate"),
-		CORSOrigins: env.List("CORS_ORIGINS"),
-		Drain:       env.Duration("DRAIN_TIMEOUT", 20*time.Second),
-		Worker:      worker.LoadConfig(env, handlers),
-		TTL:         localgateway.DefaultTTL,
+		Listen:  env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
+		DataDir: env.String("DATA_DIR", ".jobgate"),
+		Drain:   env.Duration("DRAIN_TIMEOUT", 20*time.Second),
+		Worker:  worker.LoadConfig(env, handlers),
+		TTL:     localgateway.DefaultTTL,
 	}
 	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && !loopback(host) {
 		env.Wrong("LISTEN_ADDR", "127.0.0.1:8080", "%q is no loopback address: this service prints its users' passwords and is for this machine alone", cfg.Listen)

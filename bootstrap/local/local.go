@@ -127,7 +127,7 @@ func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *z
 	s.run = worker.New(cfg.Worker, s.store, handlers, log).Invoke
 	gateway, err := localgateway.New(localgateway.Options{
 		Authorizer: s.auth.Invoke, Integration: api.Invoke, Routes: domain.Routes, IdentityValidation: bearer,
-		TTL: cfg.TTL, CORSOrigins: cfg.CORSOrigins, Log: accessLog(log),
+		TTL: cfg.TTL, CORSOrigin: cfg.API.Origin, Log: accessLog(log),
 	})
 	if err != nil {
 		return nil, err
