@@ -58,7 +58,7 @@ func runDemo(ctx context.Context, stdout, stderr io.Writer, handlers domainjobs.
 }
 
 // show goes the whole way as a client.
-func (s *service) show(ctx context.Context, w io.Writer) error {
+func (s *local) show(ctx context.Context, w io.Writer) error {
 	var password string
 	for _, user := range s.provider.Users() {
 		if user.Name == demoUser {

@@ -19,7 +19,7 @@ const (
 
 // feed returns what delivers due jobs to the worker function, in the events that SQS would deliver them with. The
 // function's context is ctx, so that a stop interrupts it only when the drain time is over.
-func (s *service) feed(ctx context.Context) ports.Deliver {
+func (s *local) feed(ctx context.Context) ports.Deliver {
 	again := domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, After: visibility}
 	return func(_ context.Context, d domain.Delivery) domain.Disposition {
 		job, err := s.store.Get(ctx, d.JobID)

@@ -4,7 +4,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +23,7 @@ import (
 	"github.com/jobgate/jobgate/adapters/zaplog"
 	"github.com/jobgate/jobgate/bootstrap/auth"
 	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/service"
 	"github.com/jobgate/jobgate/bootstrap/config/tokens"
 	"github.com/jobgate/jobgate/bootstrap/jobs"
 	"github.com/jobgate/jobgate/bootstrap/local/idp"
@@ -39,9 +39,8 @@ const (
 	concurrency = 16                     // jobs running at once
 	poll        = 250 * time.Millisecond // for what has become due
 
-	expireEvery     = time.Minute
-	expireBatch     = 1000
-	shutdownTimeout = 10 * time.Second // for requests under way, once told to stop
+	expireEvery = time.Minute
+	expireBatch = 1000
 )
 
 // bearer is the validation expression of the identity source: what cannot be a bearer token is refused without asking
@@ -75,8 +74,8 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return s.serve(ctx)
 }
 
-// service is the running whole.
-type service struct {
+// local is the running whole.
+type local struct {
 	cfg      Config
 	log      *zap.Logger
 	listener net.Listener
@@ -91,8 +90,8 @@ type service struct {
 }
 
 // start opens and wires everything. What it returns is to be served, which closes it.
-func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *zap.Logger) (_ *service, err error) {
-	s := &service{cfg: cfg, log: log}
+func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *zap.Logger) (_ *local, err error) {
+	s := &local{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -141,7 +140,7 @@ func report(log *zap.Logger, from string) func(error) {
 }
 
 // tokens returns whose tokens are accepted: the configured issuers', or the built-in provider's, which it creates.
-func (s *service) tokens() (tokens.Settings, error) {
+func (s *local) tokens() (tokens.Settings, error) {
 	if s.cfg.Tokens != nil {
 		return *s.cfg.Tokens, nil
 	}
@@ -162,38 +161,25 @@ func (s *service) tokens() (tokens.Settings, error) {
 
 // routes puts the provider and the health checks beside the gateway, all of them for this machine's names alone: a
 // page of another site whose name was pointed here (DNS rebinding) gets 421.
-func (s *service) routes(gateway http.Handler) http.Handler {
-	mux := http.NewServeMux()
+func (s *local) routes(gateway http.Handler) http.Handler {
+	health := service.Health(s.log, map[string]func(context.Context) error{"store": s.store.Ready})
+	provider := http.NotFoundHandler()
 	if s.provider != nil {
-		mux.Handle(providerDir+"/", s.provider.Handler())
+		provider = s.provider.Handler()
 	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.store.Ready(r.Context()); err != nil {
-			s.log.Error("not ready", zap.Error(err))
-			answer(w, http.StatusServiceUnavailable, "the store cannot be written")
-			return
-		}
-		answer(w, http.StatusOK, "ok")
-	})
 	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch host, p, err := net.SplitHostPort(r.Host); {
 		case err != nil || p != port || !loopback(host):
-			answer(w, http.StatusMisdirectedRequest, "this service answers to 127.0.0.1, localhost and [::1] only")
-		case r.URL.Path == "/healthz", r.URL.Path == "/readyz", s.provider != nil && strings.HasPrefix(r.URL.Path, providerDir+"/"):
-			mux.ServeHTTP(w, r)
-		default: // not by the mux, which would clean the path that the gateway has to judge
+			service.Answer(w, http.StatusMisdirectedRequest, "this service answers to 127.0.0.1, localhost and [::1] only")
+		case r.URL.Path == "/healthz", r.URL.Path == "/readyz":
+			health.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, providerDir+"/"):
+			provider.ServeHTTP(w, r)
+		default:
 			gateway.ServeHTTP(w, r)
 		}
 	})
-}
-
-func answer(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text+"\n")
 }
 
 func accessLog(log *zap.Logger) func(context.Context, localgateway.Access) {
@@ -213,72 +199,25 @@ func accessLog(log *zap.Logger) func(context.Context, localgateway.Access) {
 	}
 }
 
-// serve runs the service until ctx ends or a part of it fails, and closes it. Once told to stop it takes no more
-// requests and jobs, and lets those that run finish: jobs within the drain time, after which they are interrupted, to
-// be run again by the next start.
-func (s *service) serve(ctx context.Context) error {
+// serve runs the service until ctx ends or a part of it fails, and closes it. Jobs that are interrupted at the end of
+// the drain time are run again by the next start.
+func (s *local) serve(ctx context.Context) error {
 	defer s.close()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	running, interrupt := context.WithCancel(context.WithoutCancel(ctx))
-	defer interrupt()
-
-	server := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: zap.NewStdLog(s.log),
-	}
-	ended := make(chan error, 3)
-	go func() {
-		err := server.Serve(s.listener)
-		if errors.Is(err, http.ErrServerClosed) {
-			err = nil
-		}
-		ended <- err
-	}()
-	go func() { ended <- s.queue.Consume(ctx, s.feed(running)) }()
-	go func() { ended <- s.expire(ctx) }()
-
-	var failures []error
-	parts := cap(ended)
-	select {
-	case <-ctx.Done():
-	case err := <-ended:
-		parts--
-		failures = append(failures, err)
-	}
-	s.log.Info("stopping", zap.Duration("running_jobs_have", s.cfg.Drain))
-	stop()
-	grace := time.AfterFunc(s.cfg.Drain, interrupt)
-	defer grace.Stop()
-	shutdown, cancel := context.WithTimeout(running, shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(shutdown); err != nil {
-		failures = append(failures, server.Close())
-	}
-	for range parts {
-		failures = append(failures, <-ended)
-	}
-	s.log.Info("stopped")
-	return errors.Join(failures...)
+	return service.Service{
+		Listener: s.listener, Handler: s.handler, Drain: s.cfg.Drain, Log: s.log,
+		Parts: []service.Part{
+			func(ctx, running context.Context) error { return s.queue.Consume(ctx, s.feed(running)) },
+			service.Every(expireEvery, s.expire, report(s.log, "expired jobs could not be removed")),
+		},
+	}.Run(ctx)
 }
 
-// expire removes the records of expired jobs until ctx ends.
-func (s *service) expire(ctx context.Context) error {
-	ticker := time.NewTicker(expireEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if _, err := s.store.Expire(ctx, expireBatch); err != nil && ctx.Err() == nil {
-				s.log.Error("expired jobs could not be removed", zap.Error(err))
-			}
-		}
-	}
+func (s *local) expire(ctx context.Context) error {
+	_, err := s.store.Expire(ctx, expireBatch)
+	return err
 }
 
-func (s *service) close() {
+func (s *local) close() {
 	if s.listener != nil {
 		_ = s.listener.Close() // usually closed by the server already
 	}

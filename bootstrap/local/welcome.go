@@ -8,7 +8,7 @@ import (
 
 // welcome tells a person where everything is and what to paste. It is printed once the service can be used: its
 // listener is open, and requests wait for the server.
-func (s *service) welcome(w io.Writer) {
+func (s *local) welcome(w io.Writer) {
 	fmt.Fprintf(w, "jobgate is ready.\n\n  API       %s\n", s.url)
 	if s.provider == nil {
 		fmt.Fprintf(w, "  Data      %s\n\nTokens are those of the issuer that the settings name.\n\n", s.cfg.DataDir)
@@ -30,7 +30,7 @@ func (s *service) welcome(w io.Writer) {
 	s.submitLine(w)
 }
 
-func (s *service) submitLine(w io.Writer) {
+func (s *local) submitLine(w io.Writer) {
 	fmt.Fprintf(w, "Submit a job, and look at your jobs:\n\n  curl -sS -i -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{\"name\":\"test-job\"}' %s/jobs\n\n  curl -sS -H \"Authorization: Bearer $TOKEN\" %s/jobs\n\nStop with Ctrl-C.\n",
 		s.url, s.url)
 }
