@@ -10,9 +10,9 @@ import (
 	"github.com/jobgate/jobgate/adapters/sqlstore"
 	"github.com/jobgate/jobgate/bootstrap/auth"
 	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/intake"
+	"github.com/jobgate/jobgate/bootstrap/config/runner"
 	"github.com/jobgate/jobgate/bootstrap/config/tokens"
-	"github.com/jobgate/jobgate/bootstrap/jobs"
-	"github.com/jobgate/jobgate/bootstrap/worker"
 	domainjobs "github.com/jobgate/jobgate/domain/jobs"
 )
 
@@ -23,8 +23,8 @@ type Config struct {
 	Durability sqlstore.Durability
 	Drain      time.Duration    // what running jobs get to finish in once the service is told to stop
 	Tokens     *tokens.Settings // of other issuers; nil: the built-in provider
-	API        jobs.Config
-	Worker     worker.Config
+	API        intake.Config
+	Worker     runner.Config
 	TTL        time.Duration // of the gateway's authorizer cache
 }
 
@@ -35,7 +35,6 @@ func LoadConfig(getenv func(string) string, handlers domainjobs.Handlers) (Confi
 		Listen:  env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
 		DataDir: env.String("DATA_DIR", ".jobgate"),
 		Drain:   env.Duration("DRAIN_TIMEOUT", 20*time.Second),
-		Worker:  worker.LoadConfig(env, handlers),
 		TTL:     localgateway.DefaultTTL,
 	}
 	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && !loopback(host) {
@@ -49,7 +48,8 @@ func LoadConfig(getenv func(string) string, handlers domainjobs.Handlers) (Confi
 		t := tokens.Load(env)
 		cfg.Tokens, issuers = &t, t.Trusted()
 	}
-	cfg.API = jobs.LoadConfig(env, issuers)
+	cfg.Worker = runner.LoadConfig(env, handlers, issuers)
+	cfg.API = intake.LoadConfig(env, issuers)
 	if dir, err := filepath.Abs(cfg.DataDir); err == nil {
 		cfg.DataDir = dir
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/jobgate/jobgate/adapters/zaplog"
 	"github.com/jobgate/jobgate/bootstrap/auth"
 	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/intake"
 	"github.com/jobgate/jobgate/bootstrap/config/service"
 	"github.com/jobgate/jobgate/bootstrap/config/tokens"
 	"github.com/jobgate/jobgate/bootstrap/jobs"
@@ -122,7 +123,7 @@ func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *z
 	if err != nil {
 		return nil, err
 	}
-	api := jobs.New(cfg.API, jobs.Backend{Store: s.store, Schedule: s.store, Dispatcher: s.queue, StoreIsQueue: true}, log)
+	api := jobs.New(cfg.API, intake.Backend{Store: s.store, Schedule: s.store, Dispatcher: s.queue, StoreIsQueue: true}, log)
 	s.run = worker.New(cfg.Worker, s.store, handlers, log).Invoke
 	gateway, err := localgateway.New(localgateway.Options{
 		Authorizer: s.auth.Invoke, Integration: api.Invoke, Routes: domain.Routes, IdentityValidation: bearer,

@@ -4,13 +4,7 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
 	"io"
-	mathrand "math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -21,25 +15,11 @@ import (
 	"github.com/jobgate/jobgate/adapters/zaplog"
 	"github.com/jobgate/jobgate/bootstrap/config"
 	"github.com/jobgate/jobgate/bootstrap/config/cloud"
+	"github.com/jobgate/jobgate/bootstrap/config/runner"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
 	"github.com/jobgate/jobgate/ports"
 )
-
-// Config are the settings of a worker, wherever its jobs are kept.
-type Config struct {
-	Policy   domain.AccessPolicy  // for its deny list
-	Retries  domain.RetryPolicies // of jobs that arrive as bare messages
-	LogLevel string
-}
-
-// LoadConfig reads the settings, and records every mistake in env and in the handlers' patterns.
-func LoadConfig(env *config.Env, handlers jobs.Handlers) Config {
-	for _, problem := range handlers.Validate() {
-		env.Wrong("handlers", "", "%s", problem)
-	}
-	return Config{Policy: env.AccessPolicy(1), Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
-}
 
 // Function is the worker function.
 type Function struct {
@@ -47,24 +27,9 @@ type Function struct {
 }
 
 // New returns the function. Without any handlers each job is logged and succeeds.
-func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *Function {
-	if len(handlers) == 0 {
-		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
-	}
-	worker := &jobs.Worker{
-		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
-		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
-	}
+func New(cfg runner.Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *Function {
+	worker := runner.New(cfg, store, handlers, log)
 	return &Function{worker: &lambdaevents.Worker{Deliver: worker.Deliver, Log: outcomes(log)}}
-}
-
-// name tells one worker from another in a job's attempts.
-func name() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return strings.Join([]string{host, strconv.Itoa(os.Getpid())}, "/")
 }
 
 // Invoke runs the jobs of one event.
@@ -93,7 +58,7 @@ func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
 // Run is the program: it serves the Lambda Runtime API, with the jobs in DynamoDB.
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, handlers jobs.Handlers) error {
 	env := config.From(getenv)
-	cfg := LoadConfig(env, handlers)
+	cfg := runner.LoadConfig(env, handlers, 1)
 	table := env.Required("JOBS_TABLE", "jobgate-jobs")
 	flags := config.NewFlags("worker", "the worker function of jobgate, run by AWS Lambda", stderr)
 	if done, err := flags.Parse(args, stdout, env.Err()); done {

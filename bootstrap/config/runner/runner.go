@@ -1,0 +1,56 @@
+// Package runner is the worker as every program that runs jobs wires it: its settings, and the use case over whatever
+// keeps the jobs.
+package runner
+
+import (
+	"crypto/rand"
+	mathrand "math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/jobgate/jobgate/adapters/zaplog"
+	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/domain/jobs"
+	"github.com/jobgate/jobgate/ports"
+)
+
+// Config are the settings of a worker, wherever its jobs are kept.
+type Config struct {
+	Policy   domain.AccessPolicy  // for its deny list
+	Retries  domain.RetryPolicies // of jobs that arrive as bare messages
+	LogLevel string
+}
+
+// LoadConfig reads the settings, and records every mistake in them and in the handlers' patterns in env. issuers is how
+// many issuers are trusted.
+func LoadConfig(env *config.Env, handlers jobs.Handlers, issuers int) Config {
+	for _, problem := range handlers.Validate() {
+		env.Wrong("handlers", "", "%s", problem)
+	}
+	return Config{Policy: env.AccessPolicy(issuers), Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+}
+
+// New returns the worker. Without any handlers each job is logged and succeeds.
+func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *jobs.Worker {
+	if len(handlers) == 0 {
+		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
+	}
+	return &jobs.Worker{
+		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
+		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
+	}
+}
+
+// name tells one worker from another in a job's attempts.
+func name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return strings.Join([]string{host, strconv.Itoa(os.Getpid())}, "/")
+}
