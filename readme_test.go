@@ -32,10 +32,13 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	var curls []string
+	var explain string
 	for _, command := range commands {
 		switch {
 		case strings.HasPrefix(command, "curl "):
 			curls = append(curls, command)
+		case strings.HasSuffix(command, "jobgate explain"):
+			explain = command
 		case command == "make test": // what runs this test
 		case command == "go run ./bootstrap/cmd/local": // below, with handlers
 		case strings.Contains(string(makefile), "\t"+command+"\n"): // CI runs it
@@ -98,6 +101,9 @@ func TestReadme(t *testing.T) {
 	})
 	if answer := bash(curls[3]); !strings.HasPrefix(answer, "HTTP/1.1 401 ") || !strings.Contains(answer, `"code":"unauthorized"`) {
 		t.Errorf("the request without a token was answered:\n%s", answer)
+	}
+	if answer := bash(explain); !strings.HasPrefix(answer, "allowed") || !strings.Contains(answer, "execute-api") {
+		t.Errorf("the token was explained as:\n%s", answer)
 	}
 	// The commands that the program prints are held to the same.
 	for line := range strings.SplitSeq(printed, "\n") {

@@ -361,3 +361,16 @@ func TestWithOneIssuerASubjectNeedsNoIssuer(t *testing.T) {
 		t.Errorf("two issuers: %q, want three problems", got)
 	}
 }
+
+func TestAJobWithoutAnOwnerIsNobodysOwn(t *testing.T) {
+	t.Parallel()
+	policy := domain.DefaultPolicy()
+	nobody := domain.Principal{Scopes: []string{"jobs:read"}}
+	if policy.Decide(nobody, domain.ActionRead, "a", domain.Identity{}).Allowed {
+		t.Error("a caller without an identity reads jobs without an owner")
+	}
+	nobody.Scopes = []string{"jobs:admin"}
+	if !policy.Decide(nobody, domain.ActionRead, "a", domain.Identity{}).Allowed {
+		t.Error("an administrator does not read jobs without an owner")
+	}
+}

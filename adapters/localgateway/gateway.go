@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/google/uuid"
 
 	"github.com/jobgate/jobgate/adapters/wire/problem"
@@ -74,8 +75,13 @@ type Access struct {
 	Resource   string // the route's pattern; empty when none matched
 	Status     int
 	DecisionID string // from the authorizer's context
-	Err        error  // what a function did wrong, or how it failed; nil when the status says it all
-	Took       time.Duration
+
+	// InvocationID is the request id of the authorizer's invocation, $context.authorizer.requestId at AWS: the
+	// authorizer's log has it too. Empty when a cached answer served.
+	InvocationID string
+
+	Err  error // what a function did wrong, or how it failed; nil when the status says it all
+	Took time.Duration
 }
 
 // A Gateway is an http.Handler. It is safe for concurrent use.
@@ -163,6 +169,7 @@ type call struct {
 	parameters            map[string]string
 	query                 url.Values
 	decision              string
+	invocation            string
 	err                   error
 }
 
@@ -172,7 +179,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", c.requestID)
 	w.Header().Set("X-Amz-Apigw-Id", c.extendedID)
 	status := g.serve(w, r, c)
-	line := Access{RequestID: c.requestID, Method: r.Method, Status: status, DecisionID: c.decision, Err: c.err, Took: g.now().Sub(c.at)}
+	line := Access{RequestID: c.requestID, Method: r.Method, Status: status, DecisionID: c.decision, InvocationID: c.invocation, Err: c.err, Took: g.now().Sub(c.at)}
 	if c.resource != nil {
 		line.Resource = c.resource.Pattern
 	}
@@ -203,7 +210,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, c *call) int {
 	var latency time.Duration
 	if !c.resource.Public {
 		began := g.now()
-		if granted, err = g.authorize(r, event, arn); err != nil {
+		if granted, err = g.authorize(r, c, event, arn); err != nil {
 			if errors.Is(err, errUnauthorized) {
 				p, header := unauthorized(c.requestID)
 				return g.fail(w, p, header)
@@ -256,7 +263,7 @@ var errUnauthorized = errors.New("unauthorized")
 
 // authorize returns what the authorizer says of the request's identity source, from the cache if it is there. The
 // policy is not evaluated here: that is done anew for each method.
-func (g *Gateway) authorize(r *http.Request, event request, arn string) (*answer, error) {
+func (g *Gateway) authorize(r *http.Request, c *call, event request, arn string) (*answer, error) {
 	sources := r.Header.Values("Authorization")
 	// Two credentials contradict each other: which one counts is not for a gateway to guess.
 	if len(sources) != 1 || sources[0] == "" || g.validation != nil && !g.validation.MatchString(sources[0]) {
@@ -275,7 +282,8 @@ func (g *Gateway) authorize(r *http.Request, event request, arn string) (*answer
 	if err != nil {
 		return nil, malformed(err, "request")
 	}
-	output, err := g.authorizer.invoke(r.Context(), input)
+	c.invocation = uuid.NewString()
+	output, err := g.authorizer.invoke(r.Context(), c.invocation, input)
 	switch {
 	case err != nil && err.Error() == "Unauthorized":
 		return nil, errUnauthorized
@@ -306,7 +314,7 @@ func (g *Gateway) integrate(w http.ResponseWriter, r *http.Request, c *call, eve
 	if len(input) > maxPayload {
 		return g.fail(w, tooLarge(c.requestID, http.StatusRequestEntityTooLarge), nil)
 	}
-	output, err := g.integration.invoke(r.Context(), input)
+	output, err := g.integration.invoke(r.Context(), uuid.NewString(), input)
 	if err != nil {
 		c.err = fmt.Errorf("integration: %w", err)
 		if errors.Is(err, errTimedOut) {
@@ -366,9 +374,10 @@ var errTimedOut = errors.New("the function did not answer in time")
 
 // invoke calls the function, detached from the client's connection, and turns a panic into its error. An answer that
 // comes after the timeout does not count.
-func (f function) invoke(ctx context.Context, event []byte) (output []byte, err error) {
+func (f function) invoke(ctx context.Context, id string, event []byte) (output []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.timeout)
 	defer cancel()
+	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: id})
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()

@@ -40,41 +40,62 @@ type rules struct {
 	leeway         time.Duration
 }
 
-// principal returns whom verified claims speak for. Its errors are *domain.Error.
-func (r *rules) principal(claims object, now time.Time) (domain.Principal, error) {
+// principal returns whom verified claims speak for. Its errors are *domain.Error; with notes there are none.
+func (r *rules) principal(claims object, now time.Time, n *notes) (domain.Principal, error) {
 	var who domain.Principal
-	for _, name := range r.require {
-		if _, ok := claims.get(name); !ok {
-			return domain.Principal{}, refused(domain.ReasonInvalidClaims, "%s is missing", name)
-		}
-	}
-	err := r.checkKind(claims)
-	if err != nil {
+	err := r.checkRequired(claims)
+	if n.ends(requiredCheck, err) {
 		return domain.Principal{}, err
 	}
-	if who.ExpiresAt, err = r.checkTimes(claims, now); err != nil {
+	if err = r.checkKind(claims); n.ends(kindCheck, err) {
+		return domain.Principal{}, err
+	}
+	if err = r.checkNotBefore(claims, now); n.ends(nbfCheck, err) {
+		return domain.Principal{}, err
+	}
+	// RFC 7519 §4.1.6 has no rule that a fresh iat be refused: clocks differ.
+	if _, _, err = claims.date("iat"); n.ends(iatCheck, err) {
+		return domain.Principal{}, err
+	}
+	if who.ExpiresAt, err = r.expiry(claims, now); n.ends(expCheck, err) {
 		return domain.Principal{}, err
 	}
 	if who.Issuer = r.issuer; r.issuer == "" {
-		if who.Issuer, _, err = claims.name("iss"); err != nil {
+		if who.Issuer, _, err = claims.name("iss"); n.ends(issuerCheck, err) {
 			return domain.Principal{}, err
 		}
 	}
-	if who.Subject, err = r.subject(claims); err != nil {
+	if who.Subject, err = r.subject(claims); n.ends(subCheck, err) {
 		return domain.Principal{}, err
 	}
-	if who.TokenID, _, err = claims.name("jti"); err != nil {
+	if who.TokenID, _, err = claims.name("jti"); n.ends(jtiCheck, err) {
 		return domain.Principal{}, err
 	}
-	if who.ClientID, err = r.client(claims); err != nil {
+	client, err := r.checkAudience(claims)
+	if n.ends(audCheck, err) {
 		return domain.Principal{}, err
 	}
-	if who.Scopes, err = r.scopes(claims); err != nil {
+	if who.ClientID, err = r.checkClient(claims, client); n.ends(clientCheck, err) {
+		return domain.Principal{}, err
+	}
+	if who.Scopes, err = r.scopes(claims); n.ends(scopesCheck, err) {
 		return domain.Principal{}, err
 	}
 	who.Claims = r.kept(claims)
 	return who, nil
 }
+
+func (r *rules) checkRequired(claims object) error {
+	for _, name := range r.require {
+		if _, ok := claims.get(name); !ok {
+			return refused(domain.ReasonInvalidClaims, "%s is missing", name)
+		}
+	}
+	return nil
+}
+
+// hashClaims tie an ID token to what came with it (OpenID Connect Core 1.0 §3.1.3.6 and §3.3.2.11).
+var hashClaims = [...]string{"at_hash", "c_hash"}
 
 // checkKind refuses what is no access token for a bearer.
 func (r *rules) checkKind(claims object) error {
@@ -102,8 +123,7 @@ func (r *rules) checkKind(claims object) error {
 	if r.acceptIDTokens {
 		return nil
 	}
-	// OpenID Connect Core 1.0 §3.1.3.6 and §3.3.2.11: hashes that tie an ID token to what came with it.
-	for _, name := range [...]string{"at_hash", "c_hash"} {
+	for _, name := range hashClaims {
 		if _, ok := claims.get(name); ok {
 			return refuse(name + ": an ID token")
 		}
@@ -111,20 +131,17 @@ func (r *rules) checkKind(claims object) error {
 	return nil
 }
 
-// checkTimes returns from when the token is to be refused, zero for never.
-func (r *rules) checkTimes(claims object, now time.Time) (expires time.Time, err error) {
+func (r *rules) checkNotBefore(claims object, now time.Time) error {
 	notBefore, ok, err := claims.date("nbf")
-	if err != nil {
-		return time.Time{}, err
+	if err == nil && ok && now.Add(r.leeway).Before(notBefore) {
+		err = refused(domain.ReasonInvalidClaims, "the token is not valid yet")
 	}
-	if ok && now.Add(r.leeway).Before(notBefore) {
-		return time.Time{}, refused(domain.ReasonInvalidClaims, "the token is not valid yet")
-	}
-	// RFC 7519 §4.1.6 has no rule that a fresh iat be refused: clocks differ.
-	if _, _, err := claims.date("iat"); err != nil {
-		return time.Time{}, err
-	}
-	expires, ok, err = claims.date("exp")
+	return err
+}
+
+// expiry returns from when the token is to be refused, zero for never.
+func (r *rules) expiry(claims object, now time.Time) (time.Time, error) {
+	expires, ok, err := claims.date("exp")
 	if err != nil || !ok {
 		return time.Time{}, err
 	}
@@ -148,10 +165,33 @@ func (r *rules) subject(claims object) (string, error) {
 	return subject, nil
 }
 
-// client returns the client that the token was issued to, having checked that token and client are meant for us.
-func (r *rules) client(claims object) (string, error) {
-	var client string
-	for _, name := range [...]string{"azp", "client_id", "appid", "cid"} {
+// checkAudience checks that the token is meant for us. The audience of an ID token is the client (OpenID Connect Core 1.0
+// §2), which some issuers name nowhere else; then it is returned.
+func (r *rules) checkAudience(claims object) (client string, err error) {
+	aud, ok, err := claims.list("aud")
+	switch {
+	case err != nil:
+		return "", err
+	case slices.ContainsFunc(aud, in(r.audience)):
+		return "", nil
+	case r.checkParties && !ok: // see checkClient
+		return "", nil
+	case !r.checkParties && len(r.audience) == 0:
+		return "", nil
+	}
+	if i := slices.IndexFunc(aud, in(r.clientIDs)); r.acceptIDTokens && i >= 0 {
+		return aud[i], nil
+	}
+	return "", refused(domain.ReasonInvalidClaims, "aud is not the audience in the settings")
+}
+
+// clientClaims say who a token was issued to: the first present one counts.
+var clientClaims = [...]string{"azp", "client_id", "appid", "cid"}
+
+// checkClient checks that the token was issued to a client of ours, where that is asked: always of a token without aud.
+// It returns the client, which is the given one where no claim names it.
+func (r *rules) checkClient(claims object, client string) (string, error) {
+	for _, name := range clientClaims {
 		c, ok, err := claims.name(name)
 		if err != nil {
 			return "", err
@@ -161,27 +201,8 @@ func (r *rules) client(claims object) (string, error) {
 			break
 		}
 	}
-	aud, hasAud, err := claims.list("aud")
-	if err != nil {
-		return "", err
-	}
-	if !r.checkParties {
-		if len(r.audience) > 0 && !slices.ContainsFunc(aud, in(r.audience)) {
-			return "", refused(domain.ReasonInvalidClaims, "aud is not the audience in the settings")
-		}
-		return client, nil
-	}
-	if hasAud && !slices.ContainsFunc(aud, in(r.audience)) {
-		// The audience of an ID token is the client (OpenID Connect Core 1.0 §2), which some issuers name nowhere else.
-		i := slices.IndexFunc(aud, in(r.clientIDs))
-		if !r.acceptIDTokens || i < 0 {
-			return "", refused(domain.ReasonInvalidClaims, "aud is not the audience in the settings")
-		}
-		if client == "" {
-			client = aud[i]
-		}
-	}
-	if (len(r.clientIDs) > 0 || !hasAud) && !slices.Contains(r.clientIDs, client) {
+	_, hasAud := claims.get("aud")
+	if r.checkParties && (len(r.clientIDs) > 0 || !hasAud) && !slices.Contains(r.clientIDs, client) {
 		return "", refused(domain.ReasonInvalidClaims, "the client is none of those in the settings")
 	}
 	return client, nil

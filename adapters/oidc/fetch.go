@@ -86,7 +86,7 @@ func (f *fetcher) load(ctx context.Context, again bool) ([]byte, error) {
 
 // discover returns the jwks_uri of the issuer's discovery document (OpenID Connect Discovery 1.0 §4).
 func (f *fetcher) discover(ctx context.Context) (string, error) {
-	text, err := f.get(ctx, strings.TrimSuffix(f.issuer, "/")+"/.well-known/openid-configuration")
+	text, err := f.get(ctx, discoveryURL(f.issuer))
 	if err != nil {
 		return "", err
 	}
@@ -107,6 +107,11 @@ func (f *fetcher) discover(ctx context.Context) (string, error) {
 		return "", errors.New("jwks_uri must be https, as the issuer is")
 	}
 	return document.Keys, nil
+}
+
+// discoveryURL is where an issuer's discovery document is (OpenID Connect Discovery 1.0 §4.1).
+func discoveryURL(issuer string) string {
+	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
 }
 
 // get fetches one document, in fetchTimeout and maxBody.

@@ -15,15 +15,14 @@ import (
 
 // No bytes but those of a token that an issuer signed are ever accepted, and every refusal is one of the port's.
 func FuzzVerify(f *testing.F) {
-	lab := oidctest.NewLab(start)
-	serve(f, lab.A)
-	serve(f, lab.B)
-	v := newVerifier(f, oidc.Options{Now: func() time.Time { return start }}, settings(lab.A), settings(lab.B))
+	lab := newLab(f)
+	table := lab.Tables()[0]
+	v := newVerifier(f, oidc.Options{Now: func() time.Time { return start }}, table.Issuers...)
 	if err := v.Prefetch(f.Context()); err != nil {
 		f.Fatal(err)
 	}
 	signed := make(map[string]bool) // header and claims of what is to be accepted
-	for _, token := range lab.Tokens() {
+	for _, token := range table.Tokens {
 		if len(token.Raw) > oidctest.MaxToken+100 {
 			continue
 		}

@@ -16,6 +16,7 @@ const cooldown = 10 * time.Second
 
 // A source keeps the keys of one issuer. They are fetched when they are used, never by a timer, one fetch at a time.
 type source struct {
+	from       string // where the keys come from, for people
 	load       func(ctx context.Context, again bool) ([]byte, error)
 	refresh    time.Duration
 	maxStale   time.Duration
@@ -56,10 +57,13 @@ func newSource(base context.Context, i Issuer, opts Options) *source {
 		log:  func(msg string, attrs ...slog.Attr) { opts.Log(msg, append(attrs, slog.String("issuer", i.Issuer))...) },
 		base: base,
 	}
-	if i.JWKSFile != "" {
-		s.load = fileLoader(i.JWKSFile)
-	} else {
-		s.load = newFetcher(i, opts.Transport).load
+	switch {
+	case i.JWKSFile != "":
+		s.from, s.load = i.JWKSFile, fileLoader(i.JWKSFile)
+	case i.JWKSURL != "":
+		s.from, s.load = i.JWKSURL, newFetcher(i, opts.Transport).load
+	default:
+		s.from, s.load = "the jwks_uri of "+discoveryURL(i.Issuer), newFetcher(i, opts.Transport).load
 	}
 	return s
 }

@@ -14,6 +14,7 @@ import (
 
 // A token is a JWS in compact serialisation (RFC 7515 §7.1), decoded and not yet believed.
 type token struct {
+	header    object
 	alg       string
 	kid       string // empty: none, which an empty one is taken for
 	typ       string
@@ -23,53 +24,64 @@ type token struct {
 	signature []byte
 }
 
-// parseToken takes raw apart. Its errors are *domain.Error.
-func parseToken(raw string) (token, error) {
-	malformed := func(why string) (token, error) { return token{}, refused(domain.ReasonInvalidToken, "%s", why) }
+func malformed(why string) error { return refused(domain.ReasonInvalidToken, "%s", why) }
+
+// decode takes raw apart into header, claims and signature. Its errors are *domain.Error, as are those of all that
+// follows.
+func decode(raw string) (parts [3][]byte, err error) {
 	if strings.Count(raw, ".") != 2 {
-		return malformed("the token has not three parts")
+		return parts, malformed("the token has not three parts")
 	}
 	first, last := strings.IndexByte(raw, '.'), strings.LastIndexByte(raw, '.')
 	// Go's decoder skips line ends, which RFC 7515 §2 does not allow.
 	if strings.ContainsAny(raw, "\r\n") {
-		return malformed("the token has line ends in it")
+		return parts, malformed("the token has line ends in it")
 	}
 	strict := base64.RawURLEncoding.Strict()
 	buf := make([]byte, 0, len(raw))
-	var parts [3][]byte
 	for i, encoded := range [3]string{raw[:first], raw[first+1 : last], raw[last+1:]} {
-		var err error
 		start := len(buf)
 		if buf, err = strict.AppendDecode(buf, []byte(encoded)); err != nil {
-			return malformed("a part of the token is not base64url (RFC 7515 §2)")
+			return parts, malformed("a part of the token is not base64url (RFC 7515 §2)")
 		}
 		parts[i] = buf[start:len(buf):len(buf)]
 	}
-	header, err := parseObject(parts[0])
-	if err != nil {
+	return parts, nil
+}
+
+func (t *token) readHeader(text []byte) (err error) {
+	if t.header, err = parseObject(text); err != nil {
 		return malformed("the header is not one JSON object with members of different names")
 	}
-	t := token{signed: raw[:last], signature: parts[2]}
 	var hasAlg bool
-	if t.alg, hasAlg, err = header.text("alg"); err != nil || !hasAlg {
+	if t.alg, hasAlg, err = t.header.text("alg"); err != nil || !hasAlg {
 		return malformed("the header has no alg, or not as a string (RFC 7515 §4.1.1)")
 	}
-	if t.kid, _, err = header.text("kid"); err != nil {
+	if t.kid, _, err = t.header.text("kid"); err != nil {
 		return malformed("kid is not a string (RFC 7515 §4.1.4)")
 	}
-	t.typ, t.hasType, _ = header.text("typ") // one that is no string comes out empty, which no accepted type is
+	t.typ, t.hasType, _ = t.header.text("typ") // one that is no string comes out empty, which no accepted type is
+	return nil
+}
+
+// checkExtensions refuses a header that asks for more than RFC 7515.
+func (t *token) checkExtensions() error {
 	// No extension is understood, so that a crit header either names one that is not or breaks RFC 7515 §4.1.11.
-	if _, ok := header.get("crit"); ok {
+	if _, ok := t.header.get("crit"); ok {
 		return malformed("the header names critical extensions")
 	}
 	// RFC 7797: an unencoded payload, which must not be used with JWTs (§7).
-	if b64, ok := header.get("b64"); ok && string(b64) != "true" {
+	if b64, ok := t.header.get("b64"); ok && string(b64) != "true" {
 		return malformed("the payload is not base64url encoded")
 	}
-	if t.claims, err = parseObject(parts[1]); err != nil {
+	return nil
+}
+
+func (t *token) readClaims(text []byte) (err error) {
+	if t.claims, err = parseObject(text); err != nil {
 		return malformed("the claims are not one JSON object with members of different names")
 	}
-	return t, nil
+	return nil
 }
 
 // An object is a JSON object whose values are left as they were written. It refers to the text it was parsed from.

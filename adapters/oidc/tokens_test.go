@@ -12,42 +12,83 @@ import (
 	"github.com/jobgate/jobgate/domain"
 )
 
-// The table of oidctest, against the verifier itself. None of its tokens may have the verifier ask anybody but the two
+// newLab returns a lab whose issuers are served until the test ends.
+func newLab(t testing.TB) *oidctest.Lab {
+	t.Helper()
+	lab := oidctest.NewLab(start)
+	for _, issuer := range []*oidctest.Issuer{lab.A, lab.B, lab.C} {
+		serve(t, issuer)
+	}
+	return lab
+}
+
+// The tables of oidctest, against the verifier itself. None of their tokens may have a verifier ask anybody but the
 // issuers, nor ask them more than the bound for unknown keys.
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	lab := oidctest.NewLab(start)
-	serve(t, lab.A)
-	serve(t, lab.B)
-	now := func() time.Time { return start }
-	v := newVerifier(t, oidc.Options{Now: now, Transport: http.DefaultTransport.(*http.Transport)}, settings(lab.A), settings(lab.B))
+	lab := newLab(t)
+	tables := lab.Tables()
 	t.Cleanup(func() {
-		if n := lab.A.Requests(oidctest.KeysPath) + lab.B.Requests(oidctest.KeysPath); n > 4 {
-			t.Errorf("the table had the key sets fetched %d times, want at most 2 times each", n)
+		if n := lab.A.Requests(oidctest.KeysPath); n > 2*len(tables) {
+			t.Errorf("%d tables had the key set fetched %d times, want at most 2 times each", len(tables), n)
 		}
 	})
-	seen := make(map[string]bool)
-	for _, token := range lab.Tokens() {
-		if seen[token.Name] || token.Source == "" {
-			t.Errorf("%s: the name is taken or the source missing", token.Name)
+	for _, table := range tables {
+		v, err := table.Verifier(oidc.Options{Now: func() time.Time { return start }, Transport: http.DefaultTransport.(*http.Transport)})
+		if err != nil {
+			t.Fatalf("%s: %v", table.Name, err)
 		}
-		seen[token.Name] = true
-		t.Run(token.Name, func(t *testing.T) {
-			t.Parallel()
-			who, err := v.Verify(t.Context(), token.Raw)
-			if token.Want == "" {
-				if err != nil || who.Issuer == "" || who.Subject == "" {
-					t.Errorf("Verify: %+v, %v; want it accepted (%s)", who, err, token.Source)
+		t.Cleanup(func() { _ = v.Close() })
+		seen := make(map[string]bool)
+		for _, token := range table.Tokens {
+			if seen[token.Name] || token.Source == "" {
+				t.Errorf("%s: %s: the name is taken or the source missing", table.Name, token.Name)
+			}
+			seen[token.Name] = true
+			t.Run(table.Name+"/"+token.Name, func(t *testing.T) {
+				t.Parallel()
+				who, err := v.Verify(t.Context(), token.Raw)
+				if token.Want == "" {
+					if err != nil || who.Subject == "" {
+						t.Errorf("Verify: %+v, %v; want it accepted (%s)", who, err, token.Source)
+					}
+					return
 				}
-				return
-			}
-			e, ok := errors.AsType[*domain.Error](err)
-			if !ok || e.Kind != domain.Unauthenticated || e.Reason != token.Want {
-				t.Errorf("Verify: %v (%s), want %s (%s)", err, domain.ReasonOf(err), token.Want, token.Source)
-			}
-			if ok && len(e.Err.Error()) > 400 || strings.Contains(err.Error(), "\n") {
-				t.Errorf("what is logged is not bounded to one short line: %.500q", err)
-			}
-		})
+				e, ok := errors.AsType[*domain.Error](err)
+				if !ok || e.Kind != domain.Unauthenticated || e.Reason != token.Want {
+					t.Fatalf("Verify: %v (%s), want %s (%s)", err, domain.ReasonOf(err), token.Want, token.Source)
+				}
+				if len(e.Err.Error()) > 400 || strings.Contains(err.Error(), "\n") {
+					t.Errorf("what is logged is not bounded to one short line: %.500q", err)
+				}
+			})
+		}
 	}
+}
+
+// The tables hold each class of attack in its breadth.
+func TestTokensOfEachClass(t *testing.T) {
+	t.Parallel()
+	hostile, of := 0, make(map[oidctest.Class]int)
+	for _, table := range newLab(t).Tables() {
+		for _, token := range table.Tokens {
+			of[token.Class]++
+			if token.Want != "" {
+				hostile++
+			}
+		}
+	}
+	for class, least := range map[oidctest.Class]int{
+		oidctest.Accepted: 40, oidctest.Form: 40, oidctest.Size: 12, oidctest.Header: 35, oidctest.Injection: 20, oidctest.None: 12,
+		oidctest.Confusion: 40, oidctest.Signature: 15, oidctest.Malleable: 18, oidctest.ECDSA: 18, oidctest.Kind: 25,
+		oidctest.ClaimValue: 75, oidctest.SettingKept: 55,
+	} {
+		if of[class] < least {
+			t.Errorf("%d tokens of class %s, want at least %d", of[class], class, least)
+		}
+	}
+	if hostile < 350 {
+		t.Errorf("%d tokens are to be refused, want at least 350", hostile)
+	}
+	t.Logf("%d tokens to be refused, by class %v", hostile, of)
 }

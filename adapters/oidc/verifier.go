@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,27 +161,53 @@ func NewVerifier(issuers []Issuer, opts Options) (*Verifier, error) {
 // Verify implements ports.TokenVerifier. It waits for the network only when the keys it needs are not at hand or are
 // due to be fetched again, and then at most 4 seconds: 2 for the discovery document and 2 for the keys.
 func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, error) {
-	if token == "" {
-		return domain.Principal{}, refused(domain.ReasonMissingToken, "there is no token")
-	}
-	if err := ctx.Err(); err != nil {
+	return v.examine(ctx, token, nil)
+}
+
+// examine asks everything of a token, in order. It ends at the first check that fails; with notes, which are Explain's,
+// it goes on where there is something left to look at, and the notes have the verdict.
+func (v *Verifier) examine(ctx context.Context, raw string, n *notes) (domain.Principal, error) {
+	if err := ctx.Err(); err != nil && raw != "" {
 		return domain.Principal{}, keysUnavailable(err, 0)
 	}
-	if len(token) > v.maxToken {
-		return domain.Principal{}, refused(domain.ReasonInvalidToken, "the token has %d bytes", len(token))
+	err := v.checkSize(raw)
+	if n.ends(sizeCheck, err) || err != nil {
+		return domain.Principal{}, err
 	}
-	t, err := parseToken(token)
-	if err != nil {
+	parts, err := decode(raw)
+	if n.ends(formCheck, err) || err != nil {
+		return domain.Principal{}, err
+	}
+	t := token{signed: raw[:strings.LastIndexByte(raw, '.')], signature: parts[2]}
+	err = t.readHeader(parts[0])
+	if n.saw(t, nil); n.ends(headerCheck, err) || err != nil {
+		return domain.Principal{}, err
+	}
+	if err = t.checkExtensions(); n.ends(extensionsCheck, err) {
+		return domain.Principal{}, err
+	}
+	err = t.readClaims(parts[1])
+	if n.ends(claimsCheck, err) || err != nil {
 		return domain.Principal{}, err
 	}
 	a, err := v.authorityOf(t)
-	if err != nil {
+	if n.saw(t, a); n.ends(issuerCheck, err) || err != nil {
 		return domain.Principal{}, err
 	}
-	if err := a.verify(ctx, t, len(token)); err != nil {
+	if err := a.verify(ctx, t, len(raw), n); err != nil {
 		return domain.Principal{}, err
 	}
-	return a.rules.principal(t.claims, v.now())
+	return a.rules.principal(t.claims, v.now(), n)
+}
+
+func (v *Verifier) checkSize(raw string) error {
+	if raw == "" {
+		return refused(domain.ReasonMissingToken, "there is no token")
+	}
+	if len(raw) > v.maxToken {
+		return refused(domain.ReasonInvalidToken, "the token has %d bytes", len(raw))
+	}
+	return nil
 }
 
 // authorityOf selects who must have signed t, by the issuer that t, not yet verified, claims to have.
@@ -199,22 +226,56 @@ func (v *Verifier) authorityOf(t token) (*authority, error) {
 	return a, nil
 }
 
-// verify checks everything about t but what it claims.
-func (a *authority) verify(ctx context.Context, t token, size int) error {
+// verify checks everything about t but what it claims. With notes it returns no error.
+func (a *authority) verify(ctx context.Context, t token, size int, n *notes) error {
+	if err := a.checkSize(size); n.ends(sizeCheck, err) {
+		return err
+	}
+	method, err := a.method(t)
+	if n.ends(algCheck, err) {
+		return err
+	}
+	if err := a.checkType(t); n.ends(typCheck, err) {
+		return err
+	}
+	if method == nil { // which only Explain gets past: no key is for no algorithm
+		return nil
+	}
+	set, err := a.keys(ctx, t.alg, t.kid)
+	switch {
+	case n.endsAtKeys(err):
+		return err
+	case err == nil:
+		if err = checkSigned(t, method, set); n.ends(signatureCheck, err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *authority) checkSize(size int) error {
 	if size > a.maxToken {
 		return refused(domain.ReasonInvalidToken, "the token has %d bytes", size)
 	}
+	return nil
+}
+
+func (a *authority) method(t token) (jwt.SigningMethod, error) {
 	method := a.methods[t.alg]
 	if method == nil {
-		return refused(domain.ReasonInvalidToken, "alg is none of the algorithms in the settings")
+		return nil, refused(domain.ReasonInvalidToken, "alg is none of the algorithms in the settings")
 	}
+	return method, nil
+}
+
+func (a *authority) checkType(t token) error {
 	if t.hasType && !slices.Contains(a.types, normalType(t.typ)) || !t.hasType && !a.noType {
 		return refused(domain.ReasonInvalidToken, "typ is that of another kind of token")
 	}
-	set, err := a.keys(ctx, t.alg, t.kid)
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+func checkSigned(t token, method jwt.SigningMethod, set jwt.VerificationKeySet) error {
 	for _, key := range set.Keys {
 		if method.Verify(t.signed, t.signature, key) == nil {
 			return nil

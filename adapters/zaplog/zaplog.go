@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -72,7 +71,32 @@ func (d dispatcher) Dispatch(ctx context.Context, job domain.Job) error {
 	return err
 }
 
-// Handler logs the start and the end of each run.
+// Settled returns a function that logs what each run, or each claim that is no run, came to.
+func Settled(log *zap.Logger) func(domain.Job) {
+	return func(job domain.Job) {
+		fields := []zap.Field{zap.String("job_id", job.ID), zap.String("job_name", job.Name), zap.Int("attempts", job.Attempts)}
+		if job.Reason != "" {
+			fields = append(fields, zap.String("reason", string(job.Reason)))
+		}
+		if n := len(job.History); n > 0 {
+			last := job.History[n-1]
+			fields = append(fields, zap.Duration("took", last.EndedAt.Sub(last.StartedAt)))
+			if last.Error != "" {
+				fields = append(fields, zap.String("error", last.Error))
+			}
+		}
+		switch job.Status {
+		case domain.Queued:
+			log.Warn("job is retried", append(fields, zap.Time("due_at", job.DueAt))...)
+		case domain.Dead:
+			log.Error("job is dead", fields...)
+		default:
+			log.Info("job is "+string(job.Status), fields...)
+		}
+	}
+}
+
+// Handler logs the start of each run, and the stack of one that panics. Its end is Settled's.
 func Handler(next ports.JobHandler, log *zap.Logger) ports.JobHandler { return handler{next, log} }
 
 type handler struct {
@@ -86,24 +110,13 @@ func (h handler) Handle(ctx context.Context, run ports.Run) ([]byte, error) {
 		log = log.With(zap.String("traceparent", run.Job.TraceParent))
 	}
 	log.Info("run begins")
-	begun := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("run panicked", zap.Any("panic", p), zap.Stack("stack"))
-			panic(p) // contained by whoever runs the handler, who tells the job's owner no more than this value
+			panic(p) // contained by whoever runs the handler, who tells the job's owner no more than that
 		}
 	}()
-	output, err := h.next.Handle(ctx, run)
-	took := zap.Duration("took", time.Since(begun))
-	switch {
-	case err == nil:
-		log.Info("run succeeded", took)
-	case ctx.Err() != nil:
-		log.Warn("run failed", took, zap.NamedError("cause", context.Cause(ctx)), zap.Error(err))
-	default:
-		log.Warn("run failed", took, zap.Bool("permanent", domain.IsPermanent(err)), zap.Error(err))
-	}
-	return output, err
+	return h.next.Handle(ctx, run)
 }
 
 // LogJobs returns the default handler: it logs that the job came and succeeds.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"go.uber.org/zap"
 
 	"github.com/jobgate/jobgate/adapters/apigateway"
@@ -69,15 +70,25 @@ func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 // Close ends the fetching of keys.
 func (f *Function) Close() error { return f.verifier.Close() }
 
-// decisions logs one line for each decision. It joins a refused caller's decision id to the reason.
+// decisions logs one line for each decision. A 403 at the gate bears the decision's id; a 401 has no more than the
+// gateway's request id, whose access log line names the invocation that is logged here.
 func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
-	return func(_ context.Context, d apigateway.Decision) {
-		fields := []zap.Field{zap.String("decision_id", d.ID), zap.String("request_id", d.RequestID)}
-		if d.Reason != "" {
-			log.Warn("refused at the gate", append(fields, zap.String("reason", string(d.Reason)))...)
-			return
+	return func(ctx context.Context, d apigateway.Decision) {
+		fields := []zap.Field{zap.String("decision_id", d.ID)}
+		if d.RequestID != "" {
+			fields = append(fields, zap.String("request_id", d.RequestID))
 		}
-		log.Debug("let in at the gate", append(fields, zap.Any("refused", d.Refused))...)
+		if invocation, ok := lambdacontext.FromContext(ctx); ok {
+			fields = append(fields, zap.String("invocation_id", invocation.AwsRequestID))
+		}
+		switch {
+		case d.Reason != "":
+			log.Warn("refused at the gate", append(fields, zap.String("reason", string(d.Reason)))...)
+		case len(d.Refused) > 0:
+			log.Info("let in at the gate, but not for every action", append(fields, zap.Any("refused", d.Refused))...)
+		default:
+			log.Debug("let in at the gate", fields...)
+		}
 	}
 }
 
@@ -103,4 +114,4 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 }
 
 // Main runs the program and exits.
-func Main() { config.Main(Run) }
+func Main() { config.MainFunction(Run) }

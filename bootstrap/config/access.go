@@ -85,6 +85,26 @@ type retryDocument []struct {
 	Timeout  string `json:"timeout"`
 }
 
+// maxInvocation is the longest that a Lambda function may run
+// (https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html), and reserve what a worker needs of it beside
+// the run.
+const (
+	maxInvocation = 15 * time.Minute
+	reserve       = 10 * time.Second
+)
+
+// FunctionRetryPolicies is RetryPolicies for programs whose jobs are run by a Lambda function: a job whose run timeout
+// does not fit an invocation would never be begun.
+func (e *Env) FunctionRetryPolicies() domain.RetryPolicies {
+	policies := e.RetryPolicies()
+	for i, rule := range policies {
+		if rule.Policy.Timeout > maxInvocation-reserve {
+			e.Wrong("RETRY_POLICIES", retriesExample, "[%d] %s: a Lambda function runs a job for at most %v", i, rule.Jobs, maxInvocation-reserve)
+		}
+	}
+	return policies
+}
+
 // RetryPolicies returns the rules of RETRY_POLICIES; what a rule does not say is as in domain.DefaultRetryPolicy.
 func (e *Env) RetryPolicies() domain.RetryPolicies {
 	const name = "RETRY_POLICIES"
@@ -97,7 +117,12 @@ func (e *Env) RetryPolicies() domain.RetryPolicies {
 		e.Wrong(name, retriesExample, "%v", err)
 		return nil
 	}
+	seen := map[string]bool{}
 	for i, rule := range policies {
+		if seen[rule.Jobs] {
+			e.Wrong(name, retriesExample, "[%d] %s: has a rule already", i, rule.Jobs)
+		}
+		seen[rule.Jobs] = true
 		for _, problem := range rule.Policy.Validate() {
 			e.Wrong(name, retriesExample, "[%d] %s: %s", i, rule.Jobs, problem)
 		}

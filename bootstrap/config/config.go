@@ -3,7 +3,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -124,6 +126,20 @@ func (e *Env) Bool(name string, fallback bool) bool {
 	}
 }
 
+// Int returns a setting that is a whole number from 1 to most, or fallback where it is not set.
+func (e *Env) Int(name string, fallback, most int) int {
+	v := e.getenv(name)
+	if v == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > most {
+		e.Wrong(name, strconv.Itoa(fallback), "%q is no whole number from 1 to %d", v, most)
+		return fallback
+	}
+	return n
+}
+
 // Bytes returns a setting that is a number of bytes, plain or with KiB or MiB behind it, or fallback where it is not
 // set. It is from 1 to most.
 func (e *Env) Bytes(name string, fallback, most int64) int64 {
@@ -158,7 +174,8 @@ func (e *Env) OneOf(name string, values ...string) string {
 // Address returns a setting that is the host and port to listen on, or fallback where it is not set.
 func (e *Env) Address(name, fallback string) string {
 	v := e.String(name, fallback)
-	if _, port, err := net.SplitHostPort(v); err != nil || port == "" {
+	_, port, err := net.SplitHostPort(v)
+	if _, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil {
 		e.Wrong(name, fallback, "%q is no host:port", v)
 		return fallback
 	}
@@ -186,20 +203,30 @@ func (e *Env) CORSOrigin() string {
 	}
 }
 
-// Text returns a setting that is given inline or as the path of a file that holds it: a path begins with / or ./ and
-// names a file. "" where it is not set.
+// Text returns a setting that is given inline or as the path of a file that holds it: a path begins with /, ./ or ../.
+// "" where it is not set or cannot be had. No mistake repeats the value: it may be a secret that looks like a path.
 func (e *Env) Text(name, example string) string {
 	v := e.getenv(name)
-	if !strings.HasPrefix(v, "/") && !strings.HasPrefix(v, "./") {
+	for _, prefix := range []string{"ssm:", "~", "file:"} {
+		if strings.HasPrefix(v, prefix) {
+			e.Wrong(name, example, "begins with %s, which nothing here resolves: give the value, or a path that begins with / or ./", prefix)
+			return ""
+		}
+	}
+	if !strings.HasPrefix(v, "/") && !strings.HasPrefix(v, "./") && !strings.HasPrefix(v, "../") {
 		return v
 	}
 	data, err := os.ReadFile(filepath.Clean(v))
-	if err != nil {
-		e.Wrong(name, example, "cannot be read: %v", err)
-		return ""
+	if failure, ok := errors.AsType[*fs.PathError](err); ok {
+		err = failure.Err
 	}
-	if strings.TrimSpace(string(data)) == "" {
-		e.Wrong(name, example, "the file %s is empty", v)
+	switch {
+	case err != nil:
+		e.Wrong(name, example, "is taken for the path of a file, which cannot be read: %v", err)
+		return ""
+	case strings.TrimSpace(string(data)) == "":
+		e.Wrong(name, example, "names a file that is empty")
+		return ""
 	}
 	return string(data)
 }

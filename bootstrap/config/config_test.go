@@ -51,7 +51,7 @@ func TestSettingsAreRead(t *testing.T) {
 func TestEveryMistakeIsReportedOnceWithItsName(t *testing.T) {
 	t.Parallel()
 	e := from(map[string]string{
-		"L": "a,,b", "D": "-1s", "B": "yes", "N": "0", "M": "2MiB", "O": "three", "A": "nowhere", "T": "./no/such/file",
+		"L": "a,,b", "D": "-1s", "B": "yes", "N": "0", "M": "2MiB", "O": "three", "A": "nowhere", "P": "127.0.0.1:99999", "T": "./no/such/file",
 		"ACCESS_POLICY": `{"rules":[],"Rules":[]}`, "RETRY_POLICIES": `[{"jobs":"a.*.b","base":"x"},{"jobs":"*","attempts":1000,"max":"0s"}]`, "K": "one,,two",
 	})
 	for range 2 {
@@ -63,6 +63,7 @@ func TestEveryMistakeIsReportedOnceWithItsName(t *testing.T) {
 		e.Bytes("M", 1, 1<<20)
 		e.OneOf("O", "one", "two")
 		e.Address("A", "127.0.0.1:1")
+		e.Address("P", "127.0.0.1:1")
 		e.Text("T", "{}")
 		e.AccessPolicy(1)
 		e.RetryPolicies()
@@ -76,7 +77,7 @@ func TestEveryMistakeIsReportedOnceWithItsName(t *testing.T) {
 	for _, p := range problems {
 		names = append(names, p.Name)
 	}
-	want := []string{"R", "L", "D", "B", "N", "M", "O", "A", "T", "ACCESS_POLICY", "RETRY_POLICIES", "K"}
+	want := []string{"R", "L", "D", "B", "N", "M", "O", "A", "P", "T", "ACCESS_POLICY", "RETRY_POLICIES", "K"}
 	if !slices.Equal(names, want) {
 		t.Errorf("the mistakes are in %v, want %v:\n%v", names, want, e.Err())
 	}
@@ -161,6 +162,29 @@ func TestSecretsDoNotPrintThemselves(t *testing.T) {
 	for _, printed := range []string{fmt.Sprint(secrets), fmt.Sprintf("%v %+v %#v %s %q", secrets, secrets, secrets, secrets[0], secrets[0]), string(encoded)} {
 		if strings.Contains(printed, "hunter") {
 			t.Errorf("a secret prints as %s", printed)
+		}
+	}
+}
+
+func TestNoMistakeRepeatsASecret(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{"/q8Jw3nA0mS2e7Zk1P4v6Yx9bD5fGhTcUuRrLoIi", "./q8Jw3nA0mS2e7Zk1P4v6", "../q8Jw3nA0mS2e7Zk1P4v6", "ssm:/q8Jw3nA0mS2e7Zk1P4v6", "~/q8Jw3nA0mS2e7Zk1P4v6"} {
+		e := from(map[string]string{"JWT_SECRET": secret})
+		if got := e.Secrets("JWT_SECRET", "./jwt.secret"); len(got) != 0 {
+			t.Errorf("%.6s… is taken for the secret itself", secret)
+		}
+		if err := e.Err(); err == nil || strings.Contains(err.Error(), "q8Jw3nA0mS2e7Zk1P4v6") {
+			t.Errorf("%.6s…: the mistake is told as %v", secret, err)
+		}
+	}
+}
+
+func TestRunTimeoutsOfAFunctionFitAnInvocation(t *testing.T) {
+	t.Parallel()
+	for setting, ok := range map[string]bool{`[{"jobs":"*","timeout":"14m50s"}]`: true, `[{"jobs":"*","timeout":"14m51s"}]`: false} {
+		e := from(map[string]string{"RETRY_POLICIES": setting})
+		if e.FunctionRetryPolicies(); (e.Err() == nil) != ok {
+			t.Errorf("%s: %v", setting, e.Err())
 		}
 	}
 }

@@ -19,6 +19,13 @@ type Program func(ctx context.Context, args []string, getenv func(string) string
 // ErrUsage is wrapped by errors about the command line.
 var ErrUsage = errors.New("wrong usage")
 
+// MainFunction runs a Lambda function with the process's arguments and environment, and exits as Main does. Signals end
+// the process: Lambda sends one only when no invocation runs
+// (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown).
+func MainFunction(run Program) {
+	exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
 // Main runs a program with the process's arguments, environment and signals, and exits: 0 when it is done, 1 when it
 // failed, 2 when it was called wrongly. SIGINT and SIGTERM end its context; a second one ends the process.
 func Main(run Program) {
@@ -27,7 +34,10 @@ func Main(run Program) {
 		<-ctx.Done()
 		stop()
 	}()
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+func exit(err error) {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		os.Exit(0)

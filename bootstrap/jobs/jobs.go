@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -56,12 +57,20 @@ func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	return []byte("null"), nil
 }
 
+const topicExample = "arn:aws:sns:eu-west-1:123456789012:jobgate-jobs"
+
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+
 // Run is the program: it serves the Lambda Runtime API, with the jobs in DynamoDB and their dispatch through SNS.
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	env := config.From(getenv)
 	cfg := intake.LoadConfig(env, 1)
+	cfg.Retries = env.FunctionRetryPolicies()
 	table := env.Required("JOBS_TABLE", "jobgate-jobs")
-	topic := env.Required("JOBS_TOPIC_ARN", "arn:aws:sns:eu-west-1:123456789012:jobgate-jobs")
+	topic := env.Required("JOBS_TOPIC_ARN", topicExample)
+	if topic != "" && !topicARN.MatchString(topic) {
+		env.Wrong("JOBS_TOPIC_ARN", topicExample, "%q is no ARN of an SNS topic", topic)
+	}
 	flags := config.NewFlags("jobs", "the jobs function of jobgate, run by AWS Lambda", stderr)
 	if done, err := flags.Parse(args, stdout, env.Err()); done {
 		return err
@@ -79,4 +88,4 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 }
 
 // Main runs the program and exits.
-func Main() { config.Main(Run) }
+func Main() { config.MainFunction(Run) }

@@ -18,24 +18,26 @@ import (
 
 // Config are the settings of the laptop's service.
 type Config struct {
-	Listen     string
-	DataDir    string
-	Durability sqlstore.Durability
-	Drain      time.Duration    // what running jobs get to finish in once the service is told to stop
-	Tokens     *tokens.Settings // of other issuers; nil: the built-in provider
-	API        intake.Config
-	Worker     runner.Config
-	TTL        time.Duration // of the gateway's authorizer cache
+	Listen      string
+	DataDir     string
+	Durability  sqlstore.Durability
+	Concurrency int              // jobs running at once
+	Drain       time.Duration    // what running jobs get to finish in once the service is told to stop
+	Tokens      *tokens.Settings // of other issuers; nil: the built-in provider
+	API         intake.Config
+	Worker      runner.Config
+	TTL         time.Duration // of the gateway's authorizer cache
 }
 
 // LoadConfig reads the settings, and returns every mistake in them at once.
 func LoadConfig(getenv func(string) string, handlers domainjobs.Handlers) (Config, error) {
 	env := config.From(getenv)
 	cfg := Config{
-		Listen:  env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
-		DataDir: env.String("DATA_DIR", ".jobgate"),
-		Drain:   env.Duration("DRAIN_TIMEOUT", 20*time.Second),
-		TTL:     localgateway.DefaultTTL,
+		Listen:      env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
+		DataDir:     env.String("DATA_DIR", ".jobgate"),
+		Concurrency: env.Int("CONCURRENCY", 16, 1000),
+		Drain:       env.Duration("DRAIN_TIMEOUT", 20*time.Second),
+		TTL:         localgateway.DefaultTTL,
 	}
 	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && !loopback(host) {
 		env.Wrong("LISTEN_ADDR", "127.0.0.1:8080", "%q is no loopback address: this service prints its users' passwords and is for this machine alone", cfg.Listen)

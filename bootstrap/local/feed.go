@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	queueARN   = "arn:aws:sqs:us-east-1:000000000000:jobgate-jobs"
-	visibility = 5 * time.Second // until a message that the worker returned is delivered again
+	queueARN     = "arn:aws:sqs:us-east-1:000000000000:jobgate-jobs"
+	storeTimeout = 5 * time.Second
+	visibility   = 5 * time.Second // until a message that the worker returned is delivered again
 )
 
 // feed returns what delivers due jobs to the worker function, in the events that SQS would deliver them with. The
@@ -22,7 +23,9 @@ const (
 func (s *local) feed(ctx context.Context) ports.Deliver {
 	again := domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, After: visibility}
 	return func(_ context.Context, d domain.Delivery) domain.Disposition {
-		job, err := s.store.Get(ctx, d.JobID)
+		get, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		job, err := s.store.Get(get, d.JobID)
 		if err != nil {
 			return domain.DisposeUnclaimed(err, d, time.Now())
 		}

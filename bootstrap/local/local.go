@@ -37,11 +37,8 @@ const (
 	audience    = "jobgate" // of the built-in provider's access tokens
 	providerDir = "/oidc"   // where the built-in provider is mounted
 
-	concurrency = 16                     // jobs running at once
 	poll        = 250 * time.Millisecond // for what has become due
-
 	expireEvery = time.Minute
-	expireBatch = 1000
 )
 
 // bearer is the validation expression of the identity source: what cannot be a bearer token is refused without asking
@@ -108,7 +105,7 @@ func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *z
 	if err != nil {
 		return nil, err
 	}
-	s.queue = domainjobs.NewQueue(s.store, time.Now, concurrency, poll)
+	s.queue = domainjobs.NewQueue(s.store, time.Now, cfg.Concurrency, poll)
 	s.queue.Report = report(log, "queue")
 	s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
@@ -127,7 +124,7 @@ func start(ctx context.Context, cfg Config, handlers domainjobs.Handlers, log *z
 	s.run = worker.New(cfg.Worker, s.store, handlers, log).Invoke
 	gateway, err := localgateway.New(localgateway.Options{
 		Authorizer: s.auth.Invoke, Integration: api.Invoke, Routes: domain.Routes, IdentityValidation: bearer,
-		TTL: cfg.TTL, CORSOrigin: cfg.API.Origin, Log: accessLog(log),
+		TTL: cfg.TTL, MaxBody: cfg.API.MaxBody, CORSOrigin: cfg.API.Origin, Log: accessLog(log),
 	})
 	if err != nil {
 		return nil, err
@@ -189,6 +186,9 @@ func accessLog(log *zap.Logger) func(context.Context, localgateway.Access) {
 			zap.String("request_id", a.RequestID), zap.String("method", a.Method), zap.String("resource", a.Resource),
 			zap.Int("status", a.Status), zap.Duration("took", a.Took),
 		}
+		if a.InvocationID != "" {
+			fields = append(fields, zap.String("invocation_id", a.InvocationID))
+		}
 		if a.DecisionID != "" {
 			fields = append(fields, zap.String("decision_id", a.DecisionID))
 		}
@@ -214,7 +214,7 @@ func (s *local) serve(ctx context.Context) error {
 }
 
 func (s *local) expire(ctx context.Context) error {
-	_, err := s.store.Expire(ctx, expireBatch)
+	_, err := domainjobs.Expire(ctx, s.store)
 	return err
 }
 

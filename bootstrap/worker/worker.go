@@ -47,10 +47,12 @@ func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
 		switch {
 		case o.Err != nil || o.Disposition.Verdict == domain.DeadLetter:
 			log.Error("a message cannot be used", fields...)
+		case o.Disposition.Reason == domain.ReasonTooLate:
+			log.Error("the function's time is too short for this job's run timeout", fields...)
 		case o.Disposition.Verdict == domain.Return:
 			log.Warn("a message is returned", fields...)
-		case o.Disposition.Reason != "":
-			log.Info("a message is done with", fields...)
+		default: // what became of the job is logged where it is settled
+			log.Debug("a message is done with", fields...)
 		}
 	}
 }
@@ -59,6 +61,7 @@ func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, handlers jobs.Handlers) error {
 	env := config.From(getenv)
 	cfg := runner.LoadConfig(env, handlers, 1)
+	cfg.Retries = env.FunctionRetryPolicies()
 	table := env.Required("JOBS_TABLE", "jobgate-jobs")
 	flags := config.NewFlags("worker", "the worker function of jobgate, run by AWS Lambda", stderr)
 	if done, err := flags.Parse(args, stdout, env.Err()); done {
@@ -75,7 +78,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
 func Main(handlers jobs.Handlers) {
-	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	config.MainFunction(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 		return Run(ctx, args, getenv, stdout, stderr, handlers)
 	})
 }

@@ -64,7 +64,8 @@ func (h Handlers) match(name string) (string, HandlerFunc) {
 }
 
 // Typed makes a handler of a function that takes the payload as a Go value and returns its output as one. A payload
-// that does not decode into In is a permanent error: no retry will mend it. No payload is In's zero value.
+// that does not decode into In is a permanent error: no retry will mend it. No payload is In's zero value. The payload
+// is decoded as encoding/json does it: members that In does not have are ignored, and names match in any case.
 func Typed[In, Out any](handle func(ctx context.Context, run Run, in In) (Out, error)) HandlerFunc {
 	return func(ctx context.Context, run Run) ([]byte, error) {
 		var in In

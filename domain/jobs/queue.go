@@ -72,8 +72,8 @@ func (q *Queue) Wake() {
 // delivery comes to nothing, because its process dies or it panics, comes again at its next check.
 func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 	var (
-		running  int
-		finished = make(chan domain.Disposition, q.concurrency)
+		running  = map[string]*domain.Job{} // by id: the job as it was taken again meanwhile, nil if it was not
+		finished = make(chan delivered, q.concurrency)
 		look     = true // there may be something to take
 		paused   bool
 		faults   pauses // of taking
@@ -81,8 +81,12 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 		timer    = time.NewTimer(q.poll)
 	)
 	defer timer.Stop()
+	start := func(job domain.Job) {
+		running[job.ID] = nil
+		go func() { finished <- delivered{job.ID, q.deliver(context.WithoutCancel(ctx), job, deliver)} }()
+	}
 	for ctx.Err() == nil {
-		if room := q.concurrency - running; look && !paused && room > 0 {
+		if room := q.concurrency - len(running); look && !paused && room > 0 {
 			taken, err := q.take(ctx, room)
 			switch {
 			case ctx.Err() != nil:
@@ -97,12 +101,17 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 				timer.Reset(q.poll)
 			}
 			for _, job := range taken {
-				running++
-				go func() { finished <- q.deliver(context.WithoutCancel(ctx), job, deliver) }()
+				// One that runs here is not begun beside itself: it was given back just now, or its lease ran out while the
+				// machine slept. It is looked at again when its delivery has ended.
+				if _, here := running[job.ID]; here {
+					running[job.ID] = &job
+					continue
+				}
+				start(job)
 			}
 		}
 		wake := q.wake
-		if paused || running == q.concurrency {
+		if paused || len(running) == q.concurrency {
 			wake = nil // left for when there is room, or for another consumer
 		}
 		select {
@@ -112,7 +121,11 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 		case <-timer.C:
 			look, paused = true, false
 		case d := <-finished:
-			running--
+			again := running[d.job]
+			delete(running, d.job)
+			if again != nil {
+				start(*again)
+			}
 			switch {
 			case !d.Pause:
 				requests = 0
@@ -122,10 +135,18 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 			}
 		}
 	}
-	for ; running > 0; running-- {
-		<-finished
+	for range len(running) {
+		if again := running[(<-finished).job]; again != nil {
+			q.giveBack(ctx, 0, *again)
+		}
 	}
 	return nil
+}
+
+// delivered is a delivery that has ended.
+type delivered struct {
+	job string
+	domain.Disposition
 }
 
 func (q *Queue) take(ctx context.Context, room int) ([]domain.Job, error) {

@@ -419,3 +419,46 @@ func TestQueueFits(t *testing.T) {
 	}
 	wantError(t, q.Fits(domain.Job{Payload: make([]byte, domain.MaxPayload+1)}), domain.TooLarge, domain.ReasonTooLarge)
 }
+
+func TestAJobIsNotRunBesideItselfWhenTheMachineSlept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var slept time.Duration
+		now := func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Now().Add(slept)
+		}
+		store := newStubStore(now)
+		store.put(t, now(), alicesJob, nil)
+		running, most, deliveries := 0, 0, 0
+		consuming(t, store, 4, func(ctx context.Context, d domain.Delivery) domain.Disposition {
+			mu.Lock()
+			running++
+			deliveries++
+			most = max(most, running)
+			first := deliveries == 1
+			mu.Unlock()
+			if first {
+				if _, err := store.Store.Update(ctx, d.JobID, func(job domain.Job) (domain.Job, error) { return job.Claim(now(), "lease", "w") }); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(3 * poll)
+			}
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return domain.Disposition{Verdict: domain.Ack}
+		}, func(*jobs.Queue) {
+			time.Sleep(poll / 2)
+			mu.Lock()
+			slept = time.Hour // the lease runs out in its sleep
+			mu.Unlock()
+			time.Sleep(5 * poll)
+		})
+		if most != 1 || deliveries < 2 {
+			t.Errorf("%d deliveries, %d of them at once; want more than one, one after the other", deliveries, most)
+		}
+	})
+}

@@ -16,6 +16,9 @@ const (
 	sweepDispatch = 16   // dispatches under way at once
 
 	dispatchTimeout = 10 * time.Second // of one
+
+	expireBatch   = 500
+	expireBatches = 200
 )
 
 // Sweep is the due loop: it dispatches what has become due, what was dispatched and never claimed, and what a lost
@@ -52,11 +55,24 @@ func (s *Sweep) Pass(ctx context.Context) (Swept, error) {
 			break
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	expired, err := s.Schedule.Expire(ctx, sweepBatch)
+	expired, err := Expire(ctx, s.Schedule)
 	swept.Expired = expired
 	return swept, err
+}
+
+// Expire removes the records of expired jobs, up to a bound that no service reaches in the minute between two calls, and
+// returns how many it removed.
+func Expire(ctx context.Context, schedule ports.JobSchedule) (removed int, err error) {
+	for range expireBatches {
+		call, cancel := context.WithTimeout(ctx, storeTimeout)
+		n, err := schedule.Expire(call, expireBatch)
+		cancel()
+		removed += n
+		if err != nil || n < expireBatch {
+			return removed, err
+		}
+	}
+	return removed, nil
 }
 
 func (s *Sweep) take(ctx context.Context) ([]domain.Job, error) {

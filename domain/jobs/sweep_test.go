@@ -311,3 +311,19 @@ func TestASilentStoreOrBrokerDoesNotStopTheSweep(t *testing.T) {
 		})
 	}
 }
+
+func TestExpireGoesOnUntilNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	left, calls := 1234, 0
+	b := newBroom(portstest.NewClock().Now)
+	b.store.expire = func(_ context.Context, limit int) (int, error) {
+		calls++
+		n := min(limit, left)
+		left -= n
+		return n, nil
+	}
+	removed, err := jobs.Expire(t.Context(), b.store)
+	if err != nil || removed != 1234 || left != 0 || calls > 10 {
+		t.Errorf("removed %d in %d calls, %v; %d are left", removed, calls, err, left)
+	}
+}

@@ -29,6 +29,8 @@ const (
 	overstay = 10 * time.Second
 	// settleBound bounds the tries to record an outcome; when it has passed the job is run again after its lease.
 	settleBound = 15 * time.Second
+	// lastRenewal is the longest between two renewals of a lease, each of which looks for a cancel request.
+	lastRenewal = 20 * time.Second
 	// storeTimeout bounds each call of the store that a worker makes.
 	storeTimeout = 5 * time.Second
 )
@@ -44,6 +46,9 @@ type Worker struct {
 	Now       func() time.Time
 	NewToken  func() string  // unguessable lease tokens
 	Random    func() float64 // from [0, 1), for jitter
+
+	// Settled is told of each job that a run or a claim has settled, as it is stored. May be nil.
+	Settled func(domain.Job)
 }
 
 // Deliver claims the delivery's job, runs its handler and records the outcome. It is a ports.Deliver. When ctx is
@@ -64,6 +69,7 @@ func (w *Worker) Deliver(ctx context.Context, d domain.Delivery) domain.Disposit
 	case err != nil:
 		return domain.DisposeUnclaimed(err, d, w.Now())
 	case job.Status != domain.Running: // used up, cancelled or barred: the claim has settled it
+		w.settled(job)
 		return domain.Disposition{Verdict: domain.Ack, Reason: job.Reason}
 	}
 	return w.settle(ctx, job, w.run(ctx, job))
@@ -133,7 +139,7 @@ func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
 	done := make(chan domain.Outcome, 1)
 	go func() { done <- w.handle(ctx, job) }()
 
-	renewal := time.NewTicker(job.LeaseTerm() / 3)
+	renewal := time.NewTicker(min(job.LeaseTerm()/3, lastRenewal))
 	defer renewal.Stop()
 	for {
 		select {
@@ -180,7 +186,7 @@ func explain(ctx context.Context, o domain.Outcome) domain.Outcome {
 func (w *Worker) handle(ctx context.Context, job domain.Job) (outcome domain.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			outcome = domain.Outcome{Err: fmt.Errorf("panic: %v", p)}
+			outcome = domain.Outcome{Err: errors.New("the handler panicked")} // the value may be anything, and the owner reads this
 		}
 	}()
 	output, err := w.Handler.Handle(ctx, Run{Job: job, Attempt: job.Starts, Progress: w.progress(job)})
@@ -191,10 +197,14 @@ func (w *Worker) handle(ctx context.Context, job domain.Job) (outcome domain.Out
 		}
 		return outcome
 	}
-	if output != nil && (!json.Valid(output) || !utf8.Valid(output)) {
+	switch {
+	case len(output) == 0:
+		return domain.Outcome{}
+	case !json.Valid(output) || !utf8.Valid(output):
 		return domain.Outcome{Err: domain.Permanent(errors.New("the handler's output is not JSON"))}
+	default:
+		return domain.Outcome{Output: output}
 	}
-	return domain.Outcome{Output: output}
 }
 
 func (w *Worker) progress(job domain.Job) func(context.Context, int, string) error {
@@ -240,6 +250,7 @@ func (w *Worker) settle(ctx context.Context, job domain.Job, outcome domain.Outc
 		settled, err := w.record(recording, job, outcome, random)
 		switch kind := domain.KindOf(err); {
 		case err == nil:
+			w.settled(settled)
 			return domain.Disposition{Verdict: domain.Ack, Reason: settled.Reason}
 		case kind == domain.Conflict, kind == domain.NotFound:
 			// Recorded by an earlier try that was not answered, or another worker's by now: either way the store has it.
@@ -250,6 +261,12 @@ func (w *Worker) settle(ctx context.Context, job domain.Job, outcome domain.Outc
 		if sleep(recording, pause); recording.Err() != nil {
 			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, Pause: true}
 		}
+	}
+}
+
+func (w *Worker) settled(job domain.Job) {
+	if w.Settled != nil {
+		w.Settled(job)
 	}
 }
 

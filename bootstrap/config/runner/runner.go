@@ -43,6 +43,7 @@ func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logg
 	return &jobs.Worker{
 		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
 		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
+		Settled: zaplog.Settled(log),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -110,21 +111,54 @@ func Every(interval time.Duration, do func(context.Context) error, report func(e
 }
 
 // Health answers GET /healthz, always, and GET /readyz, when each check passes. What a failed check says is logged and
-// not shown.
+// not shown. The checks are made at most once a second, however often anybody asks.
 func Health(log *zap.Logger, checks map[string]func(context.Context) error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { Answer(w, http.StatusOK, "ok") })
+	ready := &readiness{log: log, checks: checks}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		for name, check := range checks {
-			if err := check(r.Context()); err != nil {
-				log.Error("not ready", zap.String("check", name), zap.Error(err))
-				Answer(w, http.StatusServiceUnavailable, "not ready: "+name)
-				return
-			}
+		if missing := ready.missing(r.Context()); missing != "" {
+			Answer(w, http.StatusServiceUnavailable, "not ready: "+missing)
+			return
 		}
 		Answer(w, http.StatusOK, "ok")
 	})
 	return mux
+}
+
+const (
+	checkEvery   = time.Second
+	checkTimeout = 5 * time.Second
+)
+
+// readiness remembers what the checks said.
+type readiness struct {
+	log    *zap.Logger
+	checks map[string]func(context.Context) error
+
+	mu    sync.Mutex
+	asked time.Time
+	last  string
+}
+
+// missing returns the name of a check that fails, "" when none does.
+func (r *readiness) missing(ctx context.Context) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked.IsZero() && time.Since(r.asked) < checkEvery {
+		return r.last
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+	defer cancel()
+	r.last = ""
+	for name, check := range r.checks {
+		if err := check(ctx); err != nil {
+			r.log.Error("not ready", zap.String("check", name), zap.Error(err))
+			r.last = name
+		}
+	}
+	r.asked = time.Now()
+	return r.last
 }
 
 // Answer answers a request with a line of text.
