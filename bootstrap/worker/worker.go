@@ -37,6 +37,12 @@ func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	return f.worker.Invoke(ctx, event)
 }
 
+// settled are the reasons of a job, which is logged where it is settled; others are those of a message about a job that
+// this delivery did nothing to.
+var settled = map[domain.Reason]bool{
+	domain.ReasonWorkerLost: true, domain.ReasonAttemptsUsedUp: true, domain.ReasonPermanent: true, domain.ReasonRevoked: true, domain.ReasonCancelled: true,
+}
+
 // outcomes logs one line for each record that is not simply done with.
 func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
 	return func(_ context.Context, o lambdaevents.Outcome) {
@@ -51,8 +57,8 @@ func outcomes(log *zap.Logger) func(context.Context, lambdaevents.Outcome) {
 			log.Error("the function's time is too short for this job's run timeout", fields...)
 		case o.Disposition.Verdict == domain.Return:
 			log.Warn("a message is returned", fields...)
-		default: // what became of the job is logged where it is settled
-			log.Debug("a message is done with", fields...)
+		case o.Disposition.Reason != "" && !settled[o.Disposition.Reason]:
+			log.Info("a message is done with", fields...)
 		}
 	}
 }
