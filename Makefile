@@ -64,6 +64,14 @@ fuzz: ## Run each fuzz target for FUZZTIME
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
 	done
 
+.PHONY: mutate
+mutate: ## Switch off each check of the token verifier in turn: some test has to fail (minutes)
+	go test -run '^TestEveryCheckOfTheVerifierIsNeeded$$' -timeout 60m -v ./adapters/oidc -mutate
+
+.PHONY: bench
+bench: ## Verification of tokens and the authorizer beside bare crypto, as ratios
+	go test -run '^$$' -bench . -benchmem .
+
 .PHONY: functions
 functions: $(FUNCTIONS:%=dist/%/bootstrap) ## Build the Lambda functions into dist/<function>/bootstrap (ARCH=arm64, amd64)
 

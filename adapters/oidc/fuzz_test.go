@@ -21,6 +21,7 @@ func FuzzVerify(f *testing.F) {
 	if err := v.Prefetch(f.Context()); err != nil {
 		f.Fatal(err)
 	}
+	f.Add("")
 	signed := make(map[string]bool) // header and claims of what is to be accepted
 	for _, token := range table.Tokens {
 		if len(token.Raw) > oidctest.MaxToken+100 {
@@ -58,6 +59,7 @@ func FuzzKeySet(f *testing.F) {
 		source.Publish(oidctest.NewKey("k", alg, 0).As("k", oidctest.Object{"use": "sig", "alg": alg, "key_ops": []string{"verify"}}))
 		f.Add(source.KeySet())
 	}
+	f.Add([]byte(""))
 	f.Add([]byte(`{"keys":[]}`))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"}]}`))
 	stranger := oidctest.NewKey("stranger", "ES256", 0)

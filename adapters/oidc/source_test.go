@@ -593,6 +593,9 @@ func TestMisbehavingIssuers(t *testing.T) {
 				if lines := b.log.all(); len(lines) != 1 || !strings.Contains(lines[0], c.log) || !strings.Contains(lines[0], "issuer="+b.issuer.URL) {
 					b.Errorf("logged %q, want a line with %q and the issuer", lines, c.log)
 				}
+				if n := b.issuer.Requests(oidctest.KeysPath); n > 4 {
+					b.Errorf("the key set was asked for %d times, want once and after at most 3 redirects", n)
+				}
 				// A failure is never kept as an answer.
 				b.issuer.Override(nil)
 				time.Sleep(cooldown)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package jobgate_test
+
+const raceEnabled = false
