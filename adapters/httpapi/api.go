@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/jobgate/jobgate/adapters/wire/problem"
 	"github.com/jobgate/jobgate/domain"
@@ -97,7 +98,7 @@ func New(opts Options) http.Handler {
 		paths[route.Pattern][route.Method] = serve
 	}
 	for pattern, served := range paths {
-		a.mux.Handle(pattern, a.answer(pattern, served.serve))
+		a.mux.Handle(pattern, a.answer(pattern, a.preflight(served)))
 	}
 	a.unknown = a.answer("", func(http.ResponseWriter, *http.Request, domain.Principal) error { return notFound() })
 	a.mux.Handle("/", a.unknown)
@@ -179,6 +180,21 @@ func (a *api) identified(serve endpoint) endpoint {
 			return err
 		}
 		return serve(w, r, who)
+	}
+}
+
+// preflight answers what a browser asks before a request of another origin's page, where one may read the answers.
+func (a *api) preflight(served methods) endpoint {
+	return func(w http.ResponseWriter, r *http.Request, who domain.Principal) error {
+		if a.CORSOrigin == "" || r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+			return served.serve(w, r, who)
+		}
+		h := w.Header()
+		h.Set("Access-Control-Allow-Methods", strings.Join(slices.Sorted(maps.Keys(served)), ", "))
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Traceparent")
+		h.Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
 }
 

@@ -334,3 +334,17 @@ func TestOneConstantOriginMayReadTheAnswers(t *testing.T) {
 		}
 	}
 }
+
+func TestAPreflightIsAnsweredWhereAnOriginMayRead(t *testing.T) {
+	t.Parallel()
+	ask := call{method: http.MethodOptions, path: "/jobs", header: http.Header{"Origin": {"https://app.example"}, "Access-Control-Request-Method": {"POST"}}}
+	s := newService(func(s *service) { s.CORSOrigin = "https://app.example" })
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), ask.method, ask.path, http.NoBody)
+	r.Header = ask.header
+	httpapi.New(s.Options).ServeHTTP(w, r)
+	if w.Code != http.StatusNoContent || w.Header().Get("Access-Control-Allow-Methods") != "GET, POST" || w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" {
+		t.Errorf("answer %d, %v", w.Code, w.Header())
+	}
+	newService().refused(t, ask, http.StatusMethodNotAllowed, domain.ReasonMethodNotAllowed)
+}

@@ -94,9 +94,12 @@ func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
 
 // Run is the program: it serves the Lambda Runtime API.
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	cfg, err := LoadConfig(getenv)
+	var cfg Config
 	flags := config.NewFlags("auth", "the authorizer function of jobgate, run by AWS Lambda", stderr)
-	if done, err := flags.Parse(args, stdout, err); done {
+	if done, err := flags.Parse(args, stdout, func() (err error) {
+		cfg, err = LoadConfig(getenv)
+		return err
+	}); done {
 		return err
 	}
 	log := zaplog.JSON(stderr, cfg.LogLevel)

@@ -70,9 +70,10 @@ func NewFlags(name, about string, stderr io.Writer) *Flags {
 	return f
 }
 
-// Parse reads the command line. done is true when a flag has asked for no more than an answer, which was given on
-// stdout: the version, or with check-config that err, what is wrong with the settings, is nil.
-func (f *Flags) Parse(args []string, stdout io.Writer, settings error) (done bool, err error) {
+// Parse reads the command line and then the settings, by a function that returns what is wrong with them. done is true
+// when nothing is left to do: something is wrong, or a flag has asked for no more than an answer, which was given on
+// stdout.
+func (f *Flags) Parse(args []string, stdout io.Writer, settings func() error) (done bool, err error) {
 	if err := f.FlagSet.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return true, err
@@ -86,8 +87,8 @@ func (f *Flags) Parse(args []string, stdout io.Writer, settings error) (done boo
 		fmt.Fprintln(stdout, f.Name(), Version())
 		return true, nil
 	}
-	if settings != nil {
-		return true, settings
+	if err := settings(); err != nil {
+		return true, err
 	}
 	if f.checkConfig {
 		fmt.Fprintln(stdout, "the settings are right")

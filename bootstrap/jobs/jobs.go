@@ -72,7 +72,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		env.Wrong("JOBS_TOPIC_ARN", topicExample, "%q is no ARN of an SNS topic", topic)
 	}
 	flags := config.NewFlags("jobs", "the jobs function of jobgate, run by AWS Lambda", stderr)
-	if done, err := flags.Parse(args, stdout, env.Err()); done {
+	if done, err := flags.Parse(args, stdout, env.Err); done {
 		return err
 	}
 	aws, err := cloud.Load(ctx)

@@ -55,10 +55,13 @@ func Main(handlers domainjobs.Handlers) {
 // Run is the program: it serves until ctx ends, then lets running jobs finish. With -demo it shows a job's way on a
 // service of its own and returns.
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, handlers domainjobs.Handlers) error {
-	cfg, err := LoadConfig(getenv, handlers)
+	var cfg Config
 	flags := config.NewFlags("local", "the whole of jobgate in one process, for a laptop", stderr)
 	demo := flags.Bool("demo", false, "log in, submit a job, watch it succeed on free ports and a temporary directory, and exit")
-	if done, err := flags.Parse(args, stdout, err); done {
+	if done, err := flags.Parse(args, stdout, func() (err error) {
+		cfg, err = LoadConfig(getenv, handlers)
+		return err
+	}); done {
 		return err
 	}
 	if *demo {

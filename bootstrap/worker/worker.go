@@ -70,7 +70,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	cfg.Retries = env.FunctionRetryPolicies()
 	table := env.Required("JOBS_TABLE", "jobgate-jobs")
 	flags := config.NewFlags("worker", "the worker function of jobgate, run by AWS Lambda", stderr)
-	if done, err := flags.Parse(args, stdout, env.Err()); done {
+	if done, err := flags.Parse(args, stdout, env.Err); done {
 		return err
 	}
 	aws, err := cloud.Load(ctx)
