@@ -1,4 +1,4 @@
-// Package adaptertest starts the real parts that contract suites and end-to-end tests run against: an AWS in a box,
+// Package adaptertest starts the real parts that contract suites and end-to-end tests run against: a RabbitMQ, an AWS in a box,
 // and our own Lambda artefacts behind the Lambda Runtime API. Only tests import it.
 //
 // A part runs as a process of its own, on a port of its own, in a temporary directory, and ends with the test that
@@ -68,7 +68,9 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	}
 	defer stderr.Close()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = dieWithParent()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = dieWithParent()
+	}
 
 	started := make(chan error, 1)
 	go func() {

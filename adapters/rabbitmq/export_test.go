@@ -1,0 +1,21 @@
+package rabbitmq
+
+import "time"
+
+// OpenWith is Open with other times: how long a returned message waits, and how often a queue that is not there is
+// looked for.
+func OpenWith(url string, opts Options, wait, look time.Duration) (*Broker, error) {
+	return open(url, opts, timing{wait: wait, look: look})
+}
+
+// DeliveryLimit is how often the broker delivers a message before it sets it apart.
+const DeliveryLimit = deliveryLimit
+
+// MaxMessage is the largest message that is handed over.
+const MaxMessage = maxMessage
+
+// Translate classifies an error of the client.
+var Translate = translate
+
+// Patience is how long a message that is to be delivered again is held.
+var Patience = patience
