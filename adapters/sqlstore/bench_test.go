@@ -20,73 +20,83 @@ func BenchmarkSubmitToDone(b *testing.B) {
 	for name, durability := range map[string]sqlstore.Durability{"process": sqlstore.Process, "power": sqlstore.Power} {
 		b.Run(name, func(b *testing.B) {
 			store := open(b, newPath(b), sqlstore.Options{Durability: durability})
-			queue := jobs.NewQueue(store, time.Now, 32, time.Second)
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			done := make(chan struct{})
-			consume(b, queue, func(ctx context.Context, d domain.Delivery) domain.Disposition {
-				token := uuid.NewString()
-				if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) { return j.Claim(time.Now(), token, "worker") }); err != nil {
-					b.Error(err)
-				}
-				if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) {
-					return j.Settle(time.Now(), token, domain.Outcome{}, 0)
-				}); err != nil {
-					b.Error(err)
-				}
-				if left.Add(-1) == 0 {
-					close(done)
-				}
-				return domain.Disposition{Verdict: domain.Ack}
-			})
-			var next atomic.Int64
-			b.ResetTimer()
-			for range 8 {
-				go func() {
-					for next.Add(1) <= int64(b.N) {
-						job := newJob(b, time.Now())
-						if _, _, err := store.Create(context.Background(), job); err != nil {
-							b.Error(err)
-						}
-						if err := queue.Dispatch(context.Background(), job); err != nil {
-							b.Error(err)
-						}
-					}
-				}()
-			}
-			<-done
-			b.StopTimer()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+			submitToDone(b, store)
 			b.ReportMetric(float64(store.Commits())/float64(b.N), "commits/job")
 		})
 	}
 }
 
+func submitToDone(b *testing.B, store *sqlstore.Store) {
+	b.Helper()
+	queue := jobs.NewQueue(store, time.Now, 32, time.Second)
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	done := make(chan struct{})
+	consume(b, queue, func(ctx context.Context, d domain.Delivery) domain.Disposition {
+		token := uuid.NewString()
+		if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) { return j.Claim(time.Now(), token, "worker") }); err != nil {
+			b.Error(err)
+		}
+		if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) {
+			return j.Settle(time.Now(), token, domain.Outcome{}, 0)
+		}); err != nil {
+			b.Error(err)
+		}
+		if left.Add(-1) == 0 {
+			close(done)
+		}
+		return domain.Disposition{Verdict: domain.Ack}
+	})
+	var next atomic.Int64
+	b.ResetTimer()
+	for range 8 {
+		go func() {
+			for next.Add(1) <= int64(b.N) {
+				job := newJob(b, time.Now())
+				if _, _, err := store.Create(context.Background(), job); err != nil {
+					b.Error(err)
+				}
+				if err := queue.Dispatch(context.Background(), job); err != nil {
+					b.Error(err)
+				}
+			}
+		}()
+	}
+	<-done
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+}
+
 // BenchmarkBacklog is what one call costs with few and with many jobs queued.
 func BenchmarkBacklog(b *testing.B) {
-	ctx := context.Background()
 	for _, queued := range []int{1_000, 100_000} {
 		store := open(b, newPath(b), sqlstore.Options{})
 		fill(b, store, queued)
-		some := create(b, store, newJob(b, time.Now()))
-		for _, call := range []struct {
-			name string
-			do   func() error
-		}{
-			{"create", func() error { _, _, err := store.Create(ctx, newJob(b, time.Now())); return err }},
-			{"get", func() error { _, err := store.Get(ctx, some.ID); return err }},
-			{"page", func() error { _, err := store.List(ctx, ports.JobQuery{Owner: &owner, Limit: 20}); return err }},
-			{"take", func() error { _, err := store.Take(ctx, 1); return err }},
-		} {
-			b.Run(fmt.Sprintf("%s/%d", call.name, queued), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := call.do(); err != nil {
-						b.Fatal(err)
-					}
+		backlog(b, store, queued)
+	}
+}
+
+func backlog(b *testing.B, store *sqlstore.Store, queued int) {
+	b.Helper()
+	ctx := context.Background()
+	some := create(b, store, newJob(b, time.Now()))
+	for _, call := range []struct {
+		name string
+		do   func() error
+	}{
+		{"create", func() error { _, _, err := store.Create(ctx, newJob(b, time.Now())); return err }},
+		{"get", func() error { _, err := store.Get(ctx, some.ID); return err }},
+		{"page", func() error { _, err := store.List(ctx, ports.JobQuery{Owner: &owner, Limit: 20}); return err }},
+		{"take", func() error { _, err := store.Take(ctx, 1); return err }},
+	} {
+		b.Run(fmt.Sprintf("%s/%d", call.name, queued), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := call.do(); err != nil {
+					b.Fatal(err)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 

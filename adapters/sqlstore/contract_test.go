@@ -12,54 +12,64 @@ import (
 	"github.com/jobgate/jobgate/ports/portstest"
 )
 
-func TestJobStoreContract(t *testing.T) {
+func TestContracts(t *testing.T) {
 	t.Parallel()
-	portstest.JobStore(t, func(t *testing.T, now func() time.Time) portstest.JobStoreHarness {
+	contracts(t, func(t *testing.T) string {
 		t.Helper()
-		return portstest.JobStoreHarness{Store: open(t, newPath(t), sqlstore.Options{Now: now})}
+		return "sqlite:" + newPath(t)
 	})
 }
 
-func TestJobDispatcherContract(t *testing.T) {
-	t.Parallel()
-	portstest.JobDispatcher(t, func(t *testing.T) portstest.JobDispatcherHarness {
-		t.Helper()
-		store := open(t, newPath(t), sqlstore.Options{})
-		arrived := make(chan domain.Delivery)
-		queue := jobs.NewQueue(store, time.Now, 16, time.Second)
-		consume(t, queue, func(_ context.Context, d domain.Delivery) domain.Disposition {
-			select {
-			case arrived <- d:
-				return domain.Disposition{Verdict: domain.Ack}
-			case <-t.Context().Done():
-				return domain.Disposition{Verdict: domain.Return}
+// contracts holds stores on new databases to what is asked of a store, and of one that is the queue as well.
+func contracts(t *testing.T, newURL func(t *testing.T) string) {
+	t.Helper()
+	t.Run("store", func(t *testing.T) {
+		t.Parallel()
+		portstest.JobStore(t, func(t *testing.T, now func() time.Time) portstest.JobStoreHarness {
+			t.Helper()
+			return portstest.JobStoreHarness{Store: openURL(t, newURL(t), sqlstore.Options{Now: now})}
+		})
+	})
+	t.Run("dispatcher", func(t *testing.T) {
+		t.Parallel()
+		portstest.JobDispatcher(t, func(t *testing.T) portstest.JobDispatcherHarness {
+			t.Helper()
+			store := openURL(t, newURL(t), sqlstore.Options{})
+			arrived := make(chan domain.Delivery)
+			queue := jobs.NewQueue(store, time.Now, 16, time.Second)
+			consume(t, queue, func(_ context.Context, d domain.Delivery) domain.Disposition {
+				select {
+				case arrived <- d:
+					return domain.Disposition{Verdict: domain.Ack}
+				case <-t.Context().Done():
+					return domain.Disposition{Verdict: domain.Return}
+				}
+			})
+			return portstest.JobDispatcherHarness{
+				Dispatcher: queue, Store: store, Now: time.Now,
+				Receive: func(ctx context.Context) (domain.Delivery, error) {
+					select {
+					case d := <-arrived:
+						return d, nil
+					case <-ctx.Done():
+						return domain.Delivery{}, ctx.Err()
+					}
+				},
 			}
 		})
-		return portstest.JobDispatcherHarness{
-			Dispatcher: queue, Store: store, Now: time.Now,
-			Receive: func(ctx context.Context) (domain.Delivery, error) {
-				select {
-				case d := <-arrived:
-					return d, nil
-				case <-ctx.Done():
-					return domain.Delivery{}, ctx.Err()
-				}
-			},
-		}
 	})
-}
-
-func TestJobConsumerContract(t *testing.T) {
-	t.Parallel()
-	portstest.JobConsumer(t, func(t *testing.T) portstest.JobConsumerHarness {
-		t.Helper()
-		const concurrency = 4
-		store := open(t, newPath(t), sqlstore.Options{})
-		queue := jobs.NewQueue(store, time.Now, concurrency, time.Second)
-		return portstest.JobConsumerHarness{
-			JobDispatcherHarness: portstest.JobDispatcherHarness{Dispatcher: queue, Store: store, Now: time.Now},
-			Consumer:             queue, Concurrency: concurrency,
-		}
+	t.Run("consumer", func(t *testing.T) {
+		t.Parallel()
+		portstest.JobConsumer(t, func(t *testing.T) portstest.JobConsumerHarness {
+			t.Helper()
+			const concurrency = 4
+			store := openURL(t, newURL(t), sqlstore.Options{})
+			queue := jobs.NewQueue(store, time.Now, concurrency, time.Second)
+			return portstest.JobConsumerHarness{
+				JobDispatcherHarness: portstest.JobDispatcherHarness{Dispatcher: queue, Store: store, Now: time.Now},
+				Consumer:             queue, Concurrency: concurrency,
+			}
+		})
 	})
 }
 
@@ -70,7 +80,12 @@ func newPath(t testing.TB) string {
 
 func open(t testing.TB, path string, opts sqlstore.Options) *sqlstore.Store {
 	t.Helper()
-	store, err := sqlstore.Open(context.Background(), "sqlite:"+path, opts)
+	return openURL(t, "sqlite:"+path, opts)
+}
+
+func openURL(t testing.TB, url string, opts sqlstore.Options) *sqlstore.Store {
+	t.Helper()
+	store, err := sqlstore.Open(context.Background(), url, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,8 @@ import (
 const childEnv = "SQLSTORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(childEnv); path != "" {
-		if err := child(path, os.Args[1] == "exclusive", os.Args[2]); err != nil {
+	if url := os.Getenv(childEnv); url != "" {
+		if err := child(url, os.Args[1] == "exclusive", os.Args[2]); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -31,14 +31,14 @@ func TestMain(m *testing.M) {
 
 // child opens the database once it is told to, creates and claims a job of the given id, and stays until its input
 // ends.
-func child(path string, exclusive bool, id string) error {
+func child(url string, exclusive bool, id string) error {
 	ctx := context.Background()
 	in := bufio.NewReader(os.Stdin)
 	fmt.Println("started")
 	if _, err := in.ReadString('\n'); err != nil {
 		return err
 	}
-	store, err := sqlstore.Open(ctx, "sqlite:"+path, sqlstore.Options{Exclusive: exclusive})
+	store, err := sqlstore.Open(ctx, url, sqlstore.Options{Exclusive: exclusive})
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ type process struct {
 	lines *bufio.Scanner
 }
 
-func startChild(t *testing.T, path, mode, id string) *process {
+func startChild(t *testing.T, url, mode, id string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -72,7 +72,7 @@ func startChild(t *testing.T, path, mode, id string) *process {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	cmd := exec.CommandContext(ctx, self, mode, id)
-	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	cmd.Env = append(os.Environ(), childEnv+"="+url)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

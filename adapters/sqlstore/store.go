@@ -2,11 +2,10 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"os"
+	"fmt"
+	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jobgate/jobgate/domain"
@@ -19,7 +18,7 @@ type Durability int
 // The durabilities.
 const (
 	Process Durability = iota // the death of every process; a power cut may take the last writes, never the database
-	Power                     // a power cut: the write is on disk before the call returns
+	Power                     // a power cut: the write is on disk before the call returns. On PostgreSQL always, unless its fsync is off
 )
 
 // Options are the settings of a Store. The zero Options are usable.
@@ -30,7 +29,8 @@ type Options struct {
 	Durability Durability
 
 	// Exclusive says that this process alone uses the database. Open then fails at once while another has it open,
-	// and voids the leases it finds: their owners are dead, so that what they ran is run again without waiting.
+	// and voids the leases it finds: their owners are dead, so that what they ran is run again without waiting. Not on
+	// PostgreSQL.
 	Exclusive bool
 
 	// Report is told what no caller learns: a row that cannot be read. It is called from several goroutines and must not
@@ -40,23 +40,33 @@ type Options struct {
 
 // Store is a database of jobs. Its methods are safe for concurrent use.
 type Store struct {
-	opts Options
-	lock *os.File
-
-	writer *sql.DB   // one connection
-	conn   *sql.Conn // that connection
-	tx     *transaction
-	writes chan *write
-
-	readers *sql.DB
-	reads   reads
+	opts   Options
+	engine engine
+	reads  reads
 
 	close    sync.Once
 	closeErr error
 	closing  chan struct{} // closed when Close begins
-	stopped  chan struct{} // closed when the writer has ended
+}
 
-	commits atomic.Int64 // transactions committed
+// An engine is what SQLite and PostgreSQL do differently.
+type engine interface {
+	// write has do run, which makes one change at most, and returns its error, or that of the commit, once the change is
+	// durable. do may run several times, and may only touch what its caller reads after write has returned nil. The
+	// errors of do and its own are as they come out of translate.
+	write(ctx context.Context, do func(context.Context, *writes) error) error
+
+	// take finds what is due, and stores it as taken, in one transaction.
+	take(ctx context.Context, now time.Time, limit int) (due, error)
+
+	// signal tells the other processes that a job is due. It does not wait.
+	signal()
+
+	// listen calls wake for what other processes signal, until ctx ends; nil where they do not.
+	listen(ctx context.Context, wake func()) error
+
+	// close ends the engine once its writes are done.
+	close() error
 }
 
 var (
@@ -83,29 +93,9 @@ const (
 func (s *Store) Close() error {
 	s.close.Do(func() {
 		close(s.closing)
-		<-s.stopped
-		s.closeErr = s.release()
+		s.closeErr = s.engine.close()
 	})
 	return s.closeErr
-}
-
-// release closes whatever Open has opened.
-func (s *Store) release() error {
-	var errs []error
-	if s.readers != nil {
-		errs = append(errs, s.readers.Close())
-	}
-	// Last, because the last connection to a database takes its write-ahead log in.
-	if s.conn != nil {
-		errs = append(errs, s.conn.Close())
-	}
-	if s.writer != nil {
-		errs = append(errs, s.writer.Close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // Create implements ports.JobStore.
@@ -115,30 +105,29 @@ func (s *Store) Create(ctx context.Context, job domain.Job) (stored domain.Job, 
 	if err != nil {
 		return domain.Job{}, false, err
 	}
-	err = s.write(ctx, func(tx *transaction) (err error) {
-		if created, err = tx.insert(&row); created || err != nil {
+	err = s.engine.write(ctx, func(ctx context.Context, w *writes) (err error) {
+		if created, err = w.insert(ctx, &row, s.opts.Now()); created || err != nil {
 			stored = job
 			return err
 		}
-		if stored, err = tx.load(job.ID); err != nil || !stored.Expired(s.opts.Now()) {
-			return err
+		stored, err = w.load(ctx, job.ID)
+		if errors.Is(err, errNotFound) {
+			return errStale // the job with its id was removed in between
 		}
-		if err := tx.remove(job.ID); err != nil {
-			return err
-		}
-		stored = job
-		created, err = tx.insert(&row)
 		return err
 	})
 	if err != nil {
 		return domain.Job{}, false, err
+	}
+	if created {
+		s.signal(stored)
 	}
 	return stored, created, nil
 }
 
 // Get implements ports.JobStore.
 func (s *Store) Get(ctx context.Context, id string) (domain.Job, error) {
-	job, err := loadJob(s.reads.job.QueryRowContext(ctx, id))
+	job, err := s.reads.job(ctx, id)
 	switch {
 	case err != nil:
 		return domain.Job{}, s.translate(err)
@@ -152,8 +141,8 @@ func (s *Store) Get(ctx context.Context, id string) (domain.Job, error) {
 // submission fixed (the name, the payload, the owner, …) is never changed.
 func (s *Store) Update(ctx context.Context, id string, decide func(domain.Job) (domain.Job, error)) (domain.Job, error) {
 	var stored domain.Job
-	err := s.write(ctx, func(tx *transaction) error {
-		old, err := tx.load(id)
+	err := s.engine.write(ctx, func(ctx context.Context, w *writes) error {
+		old, err := w.load(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -166,12 +155,23 @@ func (s *Store) Update(ctx context.Context, id string, decide func(domain.Job) (
 		}
 		stored = withSubmission(next, old)
 		stored.Revision = old.Revision + 1
-		return tx.store(stored)
+		return w.store(ctx, stored)
 	})
 	if err != nil {
 		return domain.Job{}, err
 	}
+	s.signal(stored)
 	return stored, nil
+}
+
+// protect calls decide and makes its panic an error, so that a bug in one caller's step does not end the writer.
+func protect(decide func(domain.Job) (domain.Job, error), job domain.Job) (next domain.Job, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = domain.Wrap(fmt.Errorf("panic: %v\n%s", r, debug.Stack()), domain.Internal, domain.ReasonInternal, "a step of the job panicked")
+		}
+	}()
+	return decide(job)
 }
 
 // List implements ports.JobStore.
@@ -179,7 +179,7 @@ func (s *Store) List(ctx context.Context, query ports.JobQuery) (ports.JobPage, 
 	if err := ctx.Err(); err != nil {
 		return ports.JobPage{}, s.translate(err)
 	}
-	page, broken, err := s.reads.page(ctx, s.readers, query, s.opts.Now())
+	page, broken, err := s.reads.page(ctx, query, s.opts.Now())
 	if err != nil {
 		return ports.JobPage{}, s.translate(err)
 	}
@@ -195,28 +195,21 @@ func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
 	if limit < 1 {
 		return nil, nil
 	}
-	var (
-		jobs   []domain.Job
-		broken []error
-	)
-	err := s.write(ctx, func(tx *transaction) (err error) {
-		jobs, broken, err = tx.take(s.opts.Now(), limit)
-		return err
-	})
+	taken, err := s.engine.take(ctx, s.opts.Now(), limit)
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range broken {
+	for _, err := range taken.broken {
 		s.report(err)
 	}
-	return jobs, nil
+	return taken.jobs, nil
 }
 
 // Expire implements ports.JobSchedule.
 func (s *Store) Expire(ctx context.Context, limit int) (int, error) {
 	removed := 0
-	err := s.write(ctx, func(tx *transaction) (err error) {
-		removed, err = tx.expire(s.opts.Now(), max(limit, 0)) // a negative LIMIT is none
+	err := s.engine.write(ctx, func(ctx context.Context, w *writes) (err error) {
+		removed, err = w.expire(ctx, s.opts.Now(), max(limit, 0)) // a negative LIMIT is none
 		return err
 	})
 	if err != nil {
@@ -229,10 +222,26 @@ func (s *Store) Expire(ctx context.Context, limit int) (int, error) {
 // need. Unavailable otherwise, a full disk among the reasons; it is nil again once there is room.
 func (s *Store) Ready(ctx context.Context) error {
 	// Two transactions: room that is given back before the commit was never asked of the disk.
-	if err := s.write(ctx, (*transaction).fillProbe); err != nil {
+	err := s.engine.write(ctx, func(ctx context.Context, w *writes) error { return w.fillProbe(ctx) })
+	if err != nil {
 		return err
 	}
-	return s.write(ctx, (*transaction).clearProbe)
+	return s.engine.write(ctx, func(ctx context.Context, w *writes) error { return w.clearProbe(ctx) })
+}
+
+// Listen calls wake whenever another process has stored a job that is due, or given one back, so that an idle consumer
+// need not wait for its next poll; and once for what may have come before. It returns nil when ctx ends. What it
+// cannot hear while the database is away is reported, and made good by the wake that follows. On SQLite, which tells
+// nobody, it returns nil at once.
+func (s *Store) Listen(ctx context.Context, wake func()) error {
+	return s.engine.listen(ctx, wake)
+}
+
+// signal tells listeners of a job that somebody could take now.
+func (s *Store) signal(job domain.Job) {
+	if !job.Status.Finished() && !job.CheckAt.After(s.opts.Now()) {
+		s.engine.signal()
+	}
 }
 
 func (s *Store) report(err error) {

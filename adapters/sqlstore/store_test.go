@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,7 +106,7 @@ func TestOddMembersAreKeptAsTheyAre(t *testing.T) {
 
 func TestURLsThatNameNoDatabaseAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"", "sqlite:", "jobs.db", "postgres://localhost/jobs"} {
+	for _, url := range []string{"", "sqlite:", "jobs.db", "mysql://localhost/jobs"} {
 		_, err := sqlstore.Open(context.Background(), url, sqlstore.Options{})
 		wantKind(t, err, domain.Invalid)
 	}
@@ -253,7 +254,7 @@ func TestOpeningExclusivelyVoidsLeases(t *testing.T) {
 func TestAJobOfAKilledProcessIsRunAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	path, id := newPath(t), uuid.NewString()
-	p := startChild(t, path, "exclusive", id)
+	p := startChild(t, "sqlite:"+path, "exclusive", id)
 	p.expect(t, "started")
 	p.say("go")
 	p.expect(t, "claimed")
@@ -273,14 +274,18 @@ func TestAJobOfAKilledProcessIsRunAgainAtOnce(t *testing.T) {
 
 func TestProcessesThatStartAtOnceShareOneNewDatabase(t *testing.T) {
 	t.Parallel()
-	path := newPath(t)
+	startAtOnce(t, "sqlite:"+newPath(t))
+}
+
+func startAtOnce(t *testing.T, url string) {
+	t.Helper()
 	const n = 4
 	var children []*process
 	var ids []string
 	for range n {
 		id := uuid.NewString()
 		ids = append(ids, id)
-		children = append(children, startChild(t, path, "shared", id))
+		children = append(children, startChild(t, url, "shared", id))
 	}
 	for _, p := range children {
 		p.expect(t, "started")
@@ -297,7 +302,7 @@ func TestProcessesThatStartAtOnceShareOneNewDatabase(t *testing.T) {
 			t.Errorf("a process ended with %v", err)
 		}
 	}
-	store := open(t, path, sqlstore.Options{})
+	store := openURL(t, url, sqlstore.Options{})
 	for _, id := range ids {
 		if job, err := store.Get(context.Background(), id); err != nil || job.Status != domain.Running {
 			t.Errorf("Get = %+v, %v", job, err)
@@ -307,8 +312,14 @@ func TestProcessesThatStartAtOnceShareOneNewDatabase(t *testing.T) {
 
 func TestTwoStoresOnOneFileLoseNoWrite(t *testing.T) {
 	t.Parallel()
-	path, ctx := newPath(t), context.Background()
-	stores := []*sqlstore.Store{open(t, path, sqlstore.Options{}), open(t, path, sqlstore.Options{})}
+	loseNoWrite(t, "sqlite:"+newPath(t))
+}
+
+// loseNoWrite has two stores on one new database update one job, and take many, at once.
+func loseNoWrite(t *testing.T, url string) {
+	t.Helper()
+	ctx := context.Background()
+	stores := []*sqlstore.Store{openURL(t, url, sqlstore.Options{}), openURL(t, url, sqlstore.Options{})}
 	shared := create(t, stores[0], newJob(t, time.Now()))
 	const writers, each = 4, 20
 	var wg sync.WaitGroup
@@ -366,6 +377,53 @@ func TestTwoStoresOnOneFileLoseNoWrite(t *testing.T) {
 	}
 }
 
+func TestAnExpiredJobIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	replaceOnce(t, "sqlite:"+newPath(t))
+}
+
+// replaceOnce has two stores create the same job at once, over one that has expired and is being removed.
+func replaceOnce(t *testing.T, url string) {
+	t.Helper()
+	clock, ctx := portstest.NewClock(), context.Background()
+	stores := []*sqlstore.Store{openURL(t, url, sqlstore.Options{Now: clock.Now}), openURL(t, url, sqlstore.Options{Now: clock.Now})}
+	for range 10 {
+		job := create(t, stores[0], newJob(t, clock.Now()))
+		if _, err := stores[0].Update(ctx, job.ID, func(j domain.Job) (domain.Job, error) {
+			return j.Cancel(clock.Now(), domain.ReasonCancelled)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(domain.DefaultRetention.Finished)
+		again := newJob(t, clock.Now())
+		again.ID = job.ID
+		var created atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				stored, isNew, err := stores[i%2].Create(ctx, again)
+				if err != nil || !stored.CreatedAt.Equal(again.CreatedAt) {
+					t.Errorf("Create = %+v, %v; want the new job", stored, err)
+				}
+				if isNew {
+					created.Add(1)
+				}
+			})
+		}
+		wg.Go(func() {
+			if _, err := stores[0].Expire(ctx, 10); err != nil {
+				t.Errorf("Expire: %v", err)
+			}
+		})
+		wg.Wait()
+		if created.Load() != 1 {
+			t.Errorf("%d creates say that they created the job, want 1", created.Load())
+		}
+		again.Revision = 1
+		wantStored(t, stores[1], again)
+	}
+}
+
 func TestAFilterExaminesABoundedNumberOfJobs(t *testing.T) {
 	t.Parallel()
 	clock, ctx := portstest.NewClock(), context.Background()
@@ -417,7 +475,7 @@ func TestAFullLastPageHasNoNext(t *testing.T) {
 func TestQueriesGoByIndex(t *testing.T) {
 	t.Parallel()
 	store := open(t, newPath(t), sqlstore.Options{})
-	for name, statement := range sqlstore.Statements {
+	for name, statement := range sqlstore.SQLiteStatements() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var plan []string
@@ -427,7 +485,7 @@ func TestQueriesGoByIndex(t *testing.T) {
 				err := rows.Scan(&id, &parent, &unused, &detail)
 				plan = append(plan, detail)
 				return err
-			}, "EXPLAIN QUERY PLAN "+statement.SQL, slices.Repeat([]any{"0"}, strings.Count(statement.SQL, "$"))...)
+			}, "EXPLAIN QUERY PLAN "+statement.SQL, slices.Repeat([]any{"0"}, parameters(statement.SQL))...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -568,4 +626,13 @@ func TestARowThatCannotBeReadStopsNoOther(t *testing.T) {
 	if len(reports) != 2 || !strings.Contains(errors.Join(reports...).Error(), bad.ID) {
 		t.Errorf("reported: %v; want the bad job by the list and by the take", reports)
 	}
+}
+
+// parameters returns how many parameters a statement has.
+func parameters(statement string) int {
+	n := 0
+	for n < 16 && strings.Contains(statement, fmt.Sprintf("$%d", n+1)) {
+		n++
+	}
+	return n
 }

@@ -3,14 +3,10 @@ package sqlstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/jobgate/jobgate/domain"
 )
 
 const (
@@ -24,7 +20,7 @@ const (
 // A write is what one caller wants of the writer.
 type write struct {
 	ended func() error // of the caller's context
-	do    func(*transaction) error
+	do    func(context.Context, *writes) error
 	state atomic.Int32
 	err   error      // what do returned
 	done  chan error // holds one: the answer, once it is durable
@@ -37,24 +33,24 @@ const (
 	abandoned
 )
 
-// write has do run in a transaction and returns its error, or that of the commit, once that is durable. do shares the
-// transaction with others: it must leave nothing half done when it returns an error of its own, and may only touch
-// what its caller reads after write has returned nil. When ctx ends before do has begun, it never runs.
-func (s *Store) write(ctx context.Context, do func(*transaction) error) error {
+// write implements engine. do shares its transaction with others: it must leave nothing half done when it returns an
+// error of its own. Its context does not end: a write that has begun is a commit away from its end, and a cancelled one
+// would take its neighbours along. When ctx ends before do has begun, it never runs.
+func (e *sqliteEngine) write(ctx context.Context, do func(context.Context, *writes) error) error {
 	if err := ctx.Err(); err != nil {
 		return translate(err)
 	}
 	w := &write{ended: ctx.Err, do: do, done: make(chan error, 1)}
 	select {
-	case <-s.closing:
+	case <-e.closing:
 		return errClosed
 	default:
 	}
 	select {
-	case s.writes <- w:
+	case e.queue <- w:
 	case <-ctx.Done():
 		return translate(ctx.Err())
-	case <-s.closing:
+	case <-e.closing:
 		return errClosed
 	}
 	select {
@@ -64,13 +60,13 @@ func (s *Store) write(ctx context.Context, do func(*transaction) error) error {
 		if w.state.CompareAndSwap(waiting, abandoned) {
 			return translate(ctx.Err())
 		}
-	case <-s.stopped:
+	case <-e.stopped:
 	}
 	// The write has begun, and its answer is a commit away; or the writer has ended, perhaps without having seen it.
 	select {
 	case err := <-w.done:
 		return err
-	case <-s.stopped:
+	case <-e.stopped:
 	}
 	select {
 	case err := <-w.done:
@@ -81,18 +77,18 @@ func (s *Store) write(ctx context.Context, do func(*transaction) error) error {
 }
 
 // runWriter does the writes, until Close and then those that wait still.
-func (s *Store) runWriter() {
-	defer close(s.stopped)
+func (e *sqliteEngine) runWriter() {
+	defer close(e.stopped)
 	group := make([]*write, 0, maxGroup)
 	for {
 		select {
-		case w := <-s.writes:
-			s.commitGroup(w, group)
-		case <-s.closing:
+		case w := <-e.queue:
+			e.commitGroup(w, group)
+		case <-e.closing:
 			for {
 				select {
-				case w := <-s.writes:
-					s.commitGroup(w, group)
+				case w := <-e.queue:
+					e.commitGroup(w, group)
 				default:
 					return
 				}
@@ -102,10 +98,11 @@ func (s *Store) runWriter() {
 }
 
 // commitGroup does first, and whatever else arrives meanwhile, in one transaction, and answers them all.
-func (s *Store) commitGroup(first *write, group []*write) {
-	beginErr := s.tx.begin()
+func (e *sqliteEngine) commitGroup(first *write, group []*write) {
+	ctx := context.Background()
+	_, beginErr := exec(ctx, e.begin)
 	err := beginErr
-	for w := first; w != nil; w = s.nextWrite(len(group)) {
+	for w := first; w != nil; w = e.nextWrite(len(group)) {
 		if !w.state.CompareAndSwap(waiting, begun) {
 			continue
 		}
@@ -117,18 +114,18 @@ func (s *Store) commitGroup(first *write, group []*write) {
 			w.err = translate(w.err)
 			continue
 		}
-		if w.err = w.do(s.tx); endsTransaction(w.err) {
+		if w.err = w.do(ctx, &e.statements); endsTransaction(w.err) {
 			err = w.err
 			break
 		}
 	}
 	if err == nil {
-		err = s.tx.commit()
+		_, err = exec(ctx, e.commit)
 	}
 	if err == nil {
-		s.commits.Add(1)
+		e.commits.Add(1)
 	} else {
-		s.tx.rollback()
+		_, _ = exec(ctx, e.rollback) // it fails when SQLite has rolled back already, or when none was begun
 	}
 	for i, w := range group {
 		if err != nil {
@@ -140,12 +137,12 @@ func (s *Store) commitGroup(first *write, group []*write) {
 }
 
 // nextWrite returns the next write that waits, nil when there is none or the group is large enough.
-func (s *Store) nextWrite(size int) *write {
+func (e *sqliteEngine) nextWrite(size int) *write {
 	if size >= maxGroup {
 		return nil
 	}
 	select {
-	case w := <-s.writes:
+	case w := <-e.queue:
 		return w
 	default:
 		return nil
@@ -165,14 +162,4 @@ func endsTransaction(err error) bool {
 	default:
 		return true
 	}
-}
-
-// protect calls decide and makes its panic an error, so that a bug in one caller's step does not end the writer.
-func protect(decide func(domain.Job) (domain.Job, error), job domain.Job) (next domain.Job, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = domain.Wrap(fmt.Errorf("panic: %v\n%s", r, debug.Stack()), domain.Internal, domain.ReasonInternal, "a step of the job panicked")
-		}
-	}()
-	return decide(job)
 }
