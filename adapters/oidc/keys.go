@@ -167,7 +167,7 @@ func parseKey(text []byte) (usableKey, error) {
 	material := jwkset.JWKMarshal{KTY: raw.Type, CRV: raw.Curve, X: raw.X, Y: raw.Y, N: raw.N, E: raw.E}
 	jwk, err := jwkset.NewJWKFromMarshal(material, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
-		return key, errors.New("type, curve or coordinates are those of no public key") // the library's own words stay here
+		return key, errors.New("no key that can be used") // the library's own words stay here
 	}
 	algs, err := algorithms(jwk.Key())
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -210,8 +211,8 @@ func report(log *zap.Logger, from string) func(error) {
 
 func (s *server) close() {
 	var errs []error
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		errs = append(errs, s.closers[i]())
+	for _, closer := range slices.Backward(s.closers) {
+		errs = append(errs, closer())
 	}
 	if s.Listener != nil {
 		_ = s.Listener.Close() // usually closed by the server already

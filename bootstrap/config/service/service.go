@@ -88,7 +88,9 @@ func (s Service) serve(ctx, running context.Context) error {
 	if err != nil {
 		err = server.Close()
 	}
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 
