@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jobgate/jobgate/bootstrap/config"
 )
 
 // TestReadme does what the README says, in its order and word by word but for the address: the program of its Go block
@@ -27,6 +29,12 @@ func TestReadme(t *testing.T) {
 	}
 	program := blocks(t, string(readme), "go")
 	commands := blocks(t, string(readme), "sh")
+	for _, policy := range blocks(t, string(readme), "json") {
+		p, err := config.ParsePolicy([]byte(policy))
+		if problems := p.Validate(2); err != nil || len(problems) > 0 {
+			t.Errorf("the policy of the README cannot be used: %v %q", err, problems)
+		}
+	}
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
 		t.Fatal(err)
