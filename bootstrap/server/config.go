@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jobgate/jobgate/adapters/rabbitmq"
 	"github.com/jobgate/jobgate/adapters/sqlstore"
 	"github.com/jobgate/jobgate/bootstrap/config"
 	"github.com/jobgate/jobgate/bootstrap/config/intake"
@@ -65,6 +66,11 @@ func LoadConfig(getenv func(string) string, role string, handlers jobs.Handlers)
 	}
 	cfg.API = intake.LoadConfig(env, issuers)
 	cfg.Worker = runner.LoadConfig(env, handlers, issuers)
+	for _, rule := range cfg.API.Retries {
+		if cfg.Broker != "" && rule.Policy.Timeout > rabbitmq.MaxRunTimeout {
+			env.Wrong("RETRY_POLICIES", "", "%s: with a broker a run lasts at most %v, or the broker takes its message back", rule.Jobs, rabbitmq.MaxRunTimeout)
+		}
+	}
 	return cfg, env.Err()
 }
 

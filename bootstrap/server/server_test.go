@@ -214,6 +214,11 @@ func TestWrongSettingsAreAllReported(t *testing.T) {
 			t.Errorf("nothing is said of %s:\n%v", want, err)
 		}
 	}
+	if err := server.Run(t.Context(), []string{"-check-config"}, func(name string) string {
+		return original("BROKER_URL", "amqp://x/", "RETRY_POLICIES", `[{"jobs":"slow","timeout":"26m"}]`)[name]
+	}, io.Discard, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "RETRY_POLICIES: slow: with a broker") {
+		t.Errorf("a run timeout that no broker waits for: %v", err)
+	}
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a password is shown:\n%v", err)
 	}
