@@ -67,6 +67,11 @@ var rooms = []room{
 		because: "a use case knows the domain and the ports only: whatever else it needs is handed to it by bootstrap",
 	},
 	{
+		name:    "./domain/jobs/jobstest",
+		may:     append([]pattern{"testing", "./domain/jobs"}, useCase...),
+		because: "whoever tries a handler needs the use case that runs it, and no adapter",
+	},
+	{
 		name:    "./ports",
 		may:     []pattern{"./domain", "context", "time"},
 		because: "a port is an interface and its law, without logic",
@@ -132,8 +137,11 @@ type reserve struct {
 	because  string
 }
 
+// clocks are packages inside that hand a clock over.
+var clocks = []pattern{"./domain/jobs/jobstest"}
+
 // testRooms are packages for tests, which may import anything a test needs.
-var testRooms = []pattern{"./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/..."}
+var testRooms = []pattern{"./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/..."}
 
 var reserves = []reserve{
 	{
@@ -193,7 +201,7 @@ var links = []link{
 	{
 		binary: "./bootstrap/cmd/*",
 		nothing: []pattern{
-			"testing/...", "net/http/httptest", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/...", "github.com/google/go-cmp/...",
+			"testing/...", "net/http/httptest", "./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/...", "github.com/google/go-cmp/...",
 			"github.com/rogpeppe/go-internal/...", "go.uber.org/goleak/...", "pgregory.net/rapid/...",
 		},
 		because: "testing code registers flags, and is weight that no user asked for",
@@ -381,7 +389,7 @@ var ambient = map[string][]string{
 // checkSource holds habits that imports do not show.
 func checkSource(s source) (violations []string) {
 	pkg := path.Join(module, path.Dir(s.name))
-	isInside := matchAny(inside, pkg, "")
+	isInside := matchAny(inside, pkg, "") && !matchAny(clocks, pkg, "")
 	complain := func(at ast.Node, format string, args ...any) {
 		violations = append(violations, fmt.Sprintf("%s:%d ", s.name, s.fset.Position(at.Pos()).Line)+fmt.Sprintf(format, args...))
 	}
@@ -534,6 +542,7 @@ func good() map[string][]string {
 		"domain":                "errors fmt time crypto/sha1",
 		"domain/access":         "context time ./domain ./ports",
 		"domain/jobs":           "context encoding/json crypto/rand sync ./domain ./ports",
+		"domain/jobs/jobstest":  "context testing time ./domain ./domain/jobs ./ports",
 		"ports":                 "context time ./domain",
 		"ports/portstest":       "testing testing/synctest pgregory.net/rapid ./domain ./domain/jobs ./ports ./adapters/adaptertest",
 		"adapters/adaptertest":  "testing net/http/httptest github.com/aws/aws-sdk-go-v2/aws ./domain",
@@ -592,6 +601,7 @@ func TestCheckImports(t *testing.T) {
 		{"./domain/jobs", "os", "./domain/jobs may import"},
 		{"./domain/jobs", "github.com/go-json-experiment/json", "./domain/jobs may import"},
 		{"./domain/jobs", "./bootstrap/config", "./domain/jobs may import"},
+		{"./domain/jobs/jobstest", "./adapters/memory", "./domain/jobs/jobstest may import"},
 		{"./ports", "net/netip", "./ports may import"},
 		{"./ports", "./domain/jobs", "./ports may import"},
 		{"./ports/portstest", "./adapters/memory", "./ports/portstest may import"},
@@ -710,6 +720,7 @@ func TestCheckSource(t *testing.T) {
 		{"a tag outside", "adapters/x/x.go", "type r struct { ID string `json:\"id\"` }", ""},
 		{"a method called init", "domain/x.go", `type t int; func (t) init() {}`, ""},
 		{"a name like a package", "domain/x.go", `type c struct{ Now func() }; func f(time c) { time.Now() }`, ""},
+		{"the clock that a test kit hands over", "domain/jobs/jobstest/x.go", `import "time"; var now = time.Now()`, ""},
 		{"a call of the clock", "domain/x.go", `import "time"; var now = time.Now()`, "domain/x.go:1 uses time.Now: rule: no ambient clock"},
 		{"the clock as a default", "domain/jobs/x.go", `import "time"; var now = time.Now`, "domain/jobs/x.go:1 uses time.Now: rule: no ambient clock"},
 		{"the clock renamed", "domain/x.go", `import t "time"; var d = t.Since(t.Time{})`, "domain/x.go:1 uses time.Since: rule: no ambient clock"},

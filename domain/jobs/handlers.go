@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/ports"
@@ -63,14 +65,43 @@ func (h Handlers) match(name string) (string, HandlerFunc) {
 	return bestPattern, h[bestPattern]
 }
 
+// Middleware wraps a handler in what is to happen around each of its runs.
+type Middleware func(HandlerFunc) HandlerFunc
+
+// With returns the handlers wrapped in middleware, the first outermost.
+func (h Handlers) With(middleware ...Middleware) Handlers {
+	wrapped := make(Handlers, len(h))
+	for pattern, handler := range h {
+		for _, wrap := range slices.Backward(middleware) {
+			if handler != nil {
+				handler = wrap(handler)
+			}
+		}
+		wrapped[pattern] = handler
+	}
+	return wrapped
+}
+
+// A TypedOption changes how Typed decodes a payload.
+type TypedOption int
+
+// RefuseUnknownMembers makes a payload that has a member which In does not a permanent error.
+const RefuseUnknownMembers TypedOption = 1
+
 // Typed makes a handler of a function that takes the payload as a Go value and returns its output as one. A payload
 // that does not decode into In is a permanent error: no retry will mend it. No payload is In's zero value. The payload
-// is decoded as encoding/json does it: members that In does not have are ignored, and names match in any case.
-func Typed[In, Out any](handle func(ctx context.Context, run Run, in In) (Out, error)) HandlerFunc {
+// is decoded as encoding/json does it: members that In does not have are ignored, unless RefuseUnknownMembers says
+// otherwise, and names match in any case.
+func Typed[In, Out any](handle func(ctx context.Context, run Run, in In) (Out, error), options ...TypedOption) HandlerFunc {
+	strict := slices.Contains(options, RefuseUnknownMembers)
 	return func(ctx context.Context, run Run) ([]byte, error) {
 		var in In
 		if run.Job.Payload != nil {
-			if err := json.Unmarshal(run.Job.Payload, &in); err != nil {
+			decode := json.Unmarshal
+			if strict {
+				decode = unmarshalKnown
+			}
+			if err := decode(run.Job.Payload, &in); err != nil {
 				return nil, domain.Permanent(fmt.Errorf("decode payload: %w", err))
 			}
 		}
@@ -84,4 +115,14 @@ func Typed[In, Out any](handle func(ctx context.Context, run Run, in In) (Out, e
 		}
 		return data, nil
 	}
+}
+
+// unmarshalKnown is json.Unmarshal that refuses unknown members.
+func unmarshalKnown(data []byte, v any) error {
+	if !json.Valid(data) { // a decoder would stop after the first value
+		return json.Unmarshal(data, v)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }

@@ -130,3 +130,61 @@ func TestTyped(t *testing.T) {
 		t.Errorf("an output that is no JSON: %v", err)
 	}
 }
+
+func TestTypedRefusesUnknownMembersByChoice(t *testing.T) {
+	t.Parallel()
+	type in struct{ N int }
+	handle := func(_ context.Context, _ jobs.Run, v in) (int, error) { return v.N, nil }
+	loose, strict := jobs.Typed(handle), jobs.Typed(handle, jobs.RefuseUnknownMembers)
+	for _, tt := range []struct {
+		payload       string
+		loose, strict bool // accepted
+	}{
+		{`{"N":1}`, true, true},
+		{``, true, true},
+		{`{"N":1,"M":2}`, true, false},
+		{`{"N":"1"}`, false, false},
+		{`{"N":1} {"N":2}`, false, false},
+		{`{"N":1}]`, false, false},
+		{`{"N":1`, false, false},
+	} {
+		run := jobs.Run{}
+		if tt.payload != "" {
+			run.Job.Payload = []byte(tt.payload)
+		}
+		if _, err := loose(t.Context(), run); (err == nil) != tt.loose || err != nil && !domain.IsPermanent(err) {
+			t.Errorf("loose: %s: %v", tt.payload, err)
+		}
+		if _, err := strict(t.Context(), run); (err == nil) != tt.strict || err != nil && !domain.IsPermanent(err) {
+			t.Errorf("strict: %s: %v", tt.payload, err)
+		}
+	}
+}
+
+func TestMiddlewareRunsAroundEachHandlerTheFirstOutermost(t *testing.T) {
+	t.Parallel()
+	note := func(name string) jobs.Middleware {
+		return func(next jobs.HandlerFunc) jobs.HandlerFunc {
+			return func(ctx context.Context, run jobs.Run) ([]byte, error) {
+				out, err := next(ctx, run)
+				return []byte(name + "(" + string(out) + ")"), err
+			}
+		}
+	}
+	says := func(output string) jobs.HandlerFunc {
+		return func(context.Context, jobs.Run) ([]byte, error) { return []byte(output), nil }
+	}
+	plain := jobs.Handlers{"mail": says("mail"), "*": says("rest"), "nil": nil}
+	wrapped := plain.With(note("outer"), note("inner"))
+	for name, want := range map[string]string{"mail": "outer(inner(mail))", "else": "outer(inner(rest))"} {
+		if out, err := wrapped.Handle(t.Context(), jobs.Run{Job: domain.Job{Name: name}}); string(out) != want || err != nil {
+			t.Errorf("%s: %s, %v; want %s", name, out, err, want)
+		}
+	}
+	if out, err := plain.Handle(t.Context(), jobs.Run{Job: domain.Job{Name: "mail"}}); string(out) != "mail" || err != nil {
+		t.Errorf("the handlers themselves are changed: %s, %v", out, err)
+	}
+	if got := wrapped.Validate(); len(got) != 1 {
+		t.Errorf("a nil handler is hidden by its middleware: %q", got)
+	}
+}
