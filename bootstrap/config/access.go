@@ -163,6 +163,26 @@ func parseRetries(data []byte) (domain.RetryPolicies, error) {
 	return policies, errors.Join(wrong...)
 }
 
+// minRetention is how long a finished job can be asked for at the least: whoever waits for it has to find it. Idempotency
+// keys count for as long.
+const minRetention = time.Minute
+
+// Retention returns RETENTION (succeeded and cancelled jobs) and RETENTION_DEAD; what is not set is as in
+// domain.DefaultRetention. It holds for jobs that are stored from then on.
+func (e *Env) Retention() domain.Retention {
+	read := func(name string, fallback time.Duration) time.Duration {
+		keep := e.Duration(name, fallback)
+		if keep < minRetention {
+			e.Wrong(name, fallback.String(), "%v is under the least, %v", keep, minRetention)
+		}
+		return keep
+	}
+	return domain.Retention{
+		Finished: read("RETENTION", domain.DefaultRetention.Finished),
+		Dead:     read("RETENTION_DEAD", domain.DefaultRetention.Dead),
+	}
+}
+
 func splitTrim(s string) []string {
 	var out []string
 	for element := range strings.SplitSeq(s, ",") {

@@ -130,6 +130,31 @@ func TestRetryPolicies(t *testing.T) {
 	}
 }
 
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		finished, dead string
+		want           domain.Retention // zero: a mistake
+	}{
+		{"", "", domain.DefaultRetention},
+		{"24h", "", domain.Retention{Finished: 24 * time.Hour, Dead: domain.DefaultRetention.Dead}},
+		{"1m", "2160h", domain.Retention{Finished: time.Minute, Dead: 90 * 24 * time.Hour}},
+		{"59s", "", domain.Retention{}},
+		{"", "0s", domain.Retention{}},
+		{"7d", "", domain.Retention{}},
+	} {
+		e := from(map[string]string{"RETENTION": tt.finished, "RETENTION_DEAD": tt.dead})
+		got := e.Retention()
+		if tt.want == (domain.Retention{}) {
+			if e.Err() == nil {
+				t.Errorf("%+v is accepted", tt)
+			}
+		} else if got != tt.want || e.Err() != nil {
+			t.Errorf("%+v: got %+v, %v", tt, got, e.Err())
+		}
+	}
+}
+
 func TestCORSOrigin(t *testing.T) {
 	t.Parallel()
 	for setting, want := range map[string]string{

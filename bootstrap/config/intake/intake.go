@@ -20,21 +20,23 @@ import (
 
 // Config are the settings of the REST API, wherever its jobs are kept.
 type Config struct {
-	Policy   domain.AccessPolicy
-	Retries  domain.RetryPolicies
-	MaxBody  int64
-	Origin   string // that browsers let read the answers
-	LogLevel string
+	Policy    domain.AccessPolicy
+	Retries   domain.RetryPolicies
+	Retention domain.Retention
+	MaxBody   int64
+	Origin    string // that browsers let read the answers
+	LogLevel  string
 }
 
 // LoadConfig reads the settings, and records every mistake in env. issuers is how many issuers are trusted.
 func LoadConfig(env *config.Env, issuers int) Config {
 	return Config{
-		Policy:   env.AccessPolicy(issuers),
-		Retries:  env.RetryPolicies(),
-		MaxBody:  env.Bytes("MAX_BODY", httpapi.DefaultMaxBody, httpapi.DefaultMaxBody),
-		Origin:   env.CORSOrigin(),
-		LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...),
+		Policy:    env.AccessPolicy(issuers),
+		Retries:   env.RetryPolicies(),
+		Retention: env.Retention(),
+		MaxBody:   env.Bytes("MAX_BODY", httpapi.DefaultMaxBody, httpapi.DefaultMaxBody),
+		Origin:    env.CORSOrigin(),
+		LogLevel:  env.OneOf("LOG_LEVEL", zaplog.Levels...),
 	}
 }
 
@@ -58,7 +60,7 @@ type Front struct {
 func New(cfg Config, b Backend, front Front, log *zap.Logger) http.Handler {
 	return httpapi.New(httpapi.Options{
 		Submit: &jobs.Submit{
-			Store: b.Store, Dispatcher: b.Dispatcher, Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
+			Store: b.Store, Dispatcher: b.Dispatcher, Policy: cfg.Policy, Retries: cfg.Retries, Retention: cfg.Retention,
 			Now: time.Now, NewID: newID, StoreIsQueue: b.StoreIsQueue,
 		},
 		Query:      &jobs.Query{Store: b.Store, Policy: cfg.Policy, Now: time.Now},

@@ -21,9 +21,10 @@ import (
 
 // Config are the settings of a worker, wherever its jobs are kept.
 type Config struct {
-	Policy   domain.AccessPolicy  // for its deny list
-	Retries  domain.RetryPolicies // of jobs that arrive as bare messages
-	LogLevel string
+	Policy    domain.AccessPolicy  // for its deny list
+	Retries   domain.RetryPolicies // of jobs that arrive as bare messages
+	Retention domain.Retention     // of the same
+	LogLevel  string
 }
 
 // LoadConfig reads the settings, and records every mistake in them and in the handlers' patterns in env. issuers is how
@@ -32,7 +33,7 @@ func LoadConfig(env *config.Env, handlers jobs.Handlers, issuers int) Config {
 	for _, problem := range handlers.Validate() {
 		env.Wrong("handlers", "", "%s", problem)
 	}
-	return Config{Policy: env.AccessPolicy(issuers), Retries: env.RetryPolicies(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+	return Config{Policy: env.AccessPolicy(issuers), Retries: env.RetryPolicies(), Retention: env.Retention(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
 }
 
 // New returns the worker. Without any handlers each job is logged and succeeds.
@@ -41,7 +42,7 @@ func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logg
 		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
 	}
 	return &jobs.Worker{
-		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: domain.DefaultRetention,
+		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: cfg.Retention,
 		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
 		Settled: zaplog.Settled(log),
 	}
