@@ -27,6 +27,7 @@ type Config struct {
 	Listen      string
 	Store       config.Secret // URL, which may have a password in it
 	Broker      config.Secret // URL; empty: the store is the queue
+	LegacyQueue string        // of another program, to take jobs from as well
 	Durability  sqlstore.Durability
 	Concurrency int
 	Drain       time.Duration
@@ -42,6 +43,7 @@ func LoadConfig(getenv func(string) string, role string, handlers jobs.Handlers)
 		Role:        role,
 		Listen:      env.Address("LISTEN_ADDR", "127.0.0.1:8080"),
 		Broker:      config.Secret(env.String("BROKER_URL", "")),
+		LegacyQueue: env.String("LEGACY_QUEUE", ""),
 		Concurrency: env.Int("CONCURRENCY", 16, 1000),
 		Drain:       env.Duration("DRAIN_TIMEOUT", 20*time.Second),
 	}
@@ -55,6 +57,9 @@ func LoadConfig(getenv func(string) string, role string, handlers jobs.Handlers)
 	cfg.Store = config.Secret(store)
 	if cfg.Broker != "" && !hasPrefix(string(cfg.Broker), "amqp://", "amqps://") {
 		env.Wrong("BROKER_URL", "amqps://jobgate@mq.example.com/", "is no amqp:// or amqps:// URL")
+	}
+	if cfg.LegacyQueue != "" && cfg.Broker == "" {
+		env.Wrong("LEGACY_QUEUE", "", "is a queue of a broker, and BROKER_URL is not set")
 	}
 	if env.OneOf("DURABILITY", "process", "power") == "power" {
 		cfg.Durability = sqlstore.Power

@@ -148,7 +148,12 @@ func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backen
 	})
 	s.checks["broker"] = broker.Ready
 	backend.Dispatcher = rabbitmq.NewDispatcher(broker, "jobgate")
-	return rabbitmq.NewConsumer(broker, cfg.Concurrency), nil
+	consumer := rabbitmq.NewConsumer(broker, cfg.Concurrency)
+	consumer.LegacyQueue = cfg.LegacyQueue
+	if cfg.Role != roleAPI {
+		s.checks["consumer"] = consumer.Ready
+	}
+	return consumer, nil
 }
 
 // api returns the REST API behind a gate of its own.
@@ -158,6 +163,7 @@ func (s *server) api(ctx context.Context, cfg Config, backend intake.Backend) (h
 		return nil, err
 	}
 	s.closers = append(s.closers, verifier.Close)
+	s.checks["keys"] = verifier.Prefetch // no more than a look once they are there
 	prefetch, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()
 	if err := verifier.Prefetch(prefetch); err != nil {
