@@ -138,10 +138,15 @@ func (c client) do(t *testing.T, method, path, body string) (int, map[string]any
 	return resp.StatusCode, document
 }
 
-// travels submits a job and waits until it has succeeded.
+// travels submits the original's job and waits until it has succeeded.
 func (c client) travels(t *testing.T) {
 	t.Helper()
-	status, job := c.do(t, http.MethodPost, "/jobs", `{"name":"test-job"}`)
+	c.travelsAs(t, "test-job")
+}
+
+func (c client) travelsAs(t *testing.T, name string) {
+	t.Helper()
+	status, job := c.do(t, http.MethodPost, "/jobs", fmt.Sprintf(`{"name":%q}`, name))
 	if status != http.StatusCreated {
 		t.Fatalf("POST /jobs: %d %v", status, job)
 	}
