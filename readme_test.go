@@ -16,11 +16,12 @@ import (
 	"time"
 
 	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/server"
 )
 
 // TestReadme does what the README says, in its order and word by word but for the address: the program of its Go block
-// is built and started, the command that it prints sets the token, and each curl has to do what the text around it
-// says.
+// is built and started, the command that it prints sets the token, each curl has to do what the text around it says, and
+// the settings of its env blocks have to be a server's.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
@@ -33,6 +34,16 @@ func TestReadme(t *testing.T) {
 		p, err := config.ParsePolicy([]byte(policy))
 		if problems := p.Validate(2); err != nil || len(problems) > 0 {
 			t.Errorf("the policy of the README cannot be used: %v %q", err, problems)
+		}
+	}
+	for _, settings := range blocks(t, string(readme), "env") {
+		env := map[string]string{}
+		for line := range strings.Lines(settings) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			env[name] = value
+		}
+		if _, err := server.LoadConfig(func(name string) string { return env[name] }, "all", nil); err != nil {
+			t.Errorf("the settings of the README cannot be used: %v\n%s", err, settings)
 		}
 	}
 	makefile, err := os.ReadFile("Makefile")
