@@ -141,7 +141,7 @@ type reserve struct {
 var clocks = []pattern{"./domain/jobs/jobstest"}
 
 // testRooms are packages for tests, which may import anything a test needs.
-var testRooms = []pattern{"./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/..."}
+var testRooms = []pattern{"./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/httpapi/httpapitest/...", "./adapters/oidc/oidctest/..."}
 
 var reserves = []reserve{
 	{
@@ -201,7 +201,8 @@ var links = []link{
 	{
 		binary: "./bootstrap/cmd/*",
 		nothing: []pattern{
-			"testing/...", "net/http/httptest", "./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...", "./adapters/oidc/oidctest/...", "github.com/google/go-cmp/...",
+			"testing/...", "net/http/httptest", "./domain/jobs/jobstest/...", "./ports/portstest/...", "./adapters/adaptertest/...",
+			"./adapters/httpapi/httpapitest/...", "./adapters/oidc/oidctest/...", "github.com/google/go-cmp/...",
 			"github.com/rogpeppe/go-internal/...", "go.uber.org/goleak/...", "pgregory.net/rapid/...",
 		},
 		because: "testing code registers flags, and is weight that no user asked for",

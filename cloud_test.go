@@ -26,6 +26,7 @@ import (
 
 	"github.com/jobgate/jobgate/adapters/adaptertest"
 	"github.com/jobgate/jobgate/adapters/dynamodb"
+	"github.com/jobgate/jobgate/adapters/httpapi/httpapitest"
 	"github.com/jobgate/jobgate/adapters/localgateway"
 	"github.com/jobgate/jobgate/adapters/oidc/oidctest"
 	"github.com/jobgate/jobgate/domain"
@@ -273,6 +274,9 @@ func (d *deployment) call(t *testing.T, method, path, token, body string, header
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := httpapitest.Breach(req, body, resp.StatusCode, resp.Header, text); err != nil {
+		t.Errorf("%s %s: %d %s: %v", method, path, resp.StatusCode, text, err)
 	}
 	r := reply{status: resp.StatusCode, header: resp.Header}
 	if err := json.Unmarshal(text, &r.jobDocument); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jobgate/jobgate/adapters/adaptertest"
 	"github.com/jobgate/jobgate/adapters/dynamodb"
+	"github.com/jobgate/jobgate/adapters/httpapi/httpapitest"
 	"github.com/jobgate/jobgate/adapters/memory"
 	"github.com/jobgate/jobgate/adapters/sqlstore"
 	"github.com/jobgate/jobgate/bootstrap/config/intake"
@@ -171,6 +172,9 @@ func (o office) call(c caller, method, path, body string) (int, map[string]any) 
 	}
 	w := httptest.NewRecorder()
 	o.api.ServeHTTP(w, r)
+	if err := httpapitest.Breach(r, body, w.Code, w.Header(), w.Body.Bytes()); err != nil {
+		o.t.Errorf("%s %s: %v", method, path, err)
+	}
 	var document map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &document); err != nil {
 		o.t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)

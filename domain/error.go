@@ -49,6 +49,9 @@ const (
 	ReasonInsufficientScope Reason = "insufficient_scope"
 	ReasonForbidden         Reason = "forbidden"
 	ReasonKeysUnavailable   Reason = "keys_unavailable"
+
+	// ReasonUnauthorized stands for all of the above at a gateway that cannot tell them apart.
+	ReasonUnauthorized Reason = "unauthorized"
 )
 
 // Reasons for refusing a request.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,11 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-
 	"github.com/jobgate/jobgate/adapters/httpapi"
+	"github.com/jobgate/jobgate/adapters/httpapi/httpapitest"
 	"github.com/jobgate/jobgate/adapters/memory"
 	"github.com/jobgate/jobgate/adapters/wire/bearer"
 	"github.com/jobgate/jobgate/domain"
@@ -253,82 +249,7 @@ func golden(t *testing.T, name string, got []byte) {
 // check fails the test when an answer breaks the contract: the OpenAPI document, and what holds for every answer.
 func check(t testing.TB, r *http.Request, body string, a answer) {
 	t.Helper()
-	if err := breach(r, body, a); err != nil {
+	if err := httpapitest.Breach(r, body, a.status, a.header, a.body); err != nil {
 		t.Errorf("%s %s, answer %d %s: %v", r.Method, r.URL, a.status, a.body, err)
 	}
-}
-
-// contract is the document as it is served.
-var contract = sync.OnceValues(func() (*openapi3.T, error) {
-	w := httptest.NewRecorder()
-	newService().handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", http.NoBody))
-	doc, err := openapi3.NewLoader().LoadFromData(w.Body.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	// Clients must expect members that the document does not name. Here each has to be named.
-	for _, schema := range doc.Components.Schemas {
-		if schema.Value.Properties != nil {
-			schema.Value.UnevaluatedProperties = openapi3.BoolSchema{Has: new(false)}
-		}
-	}
-	return doc, nil
-})
-
-// breach returns what of the contract an answer breaks. What was accepted must be a request by the contract, too.
-func breach(r *http.Request, body string, a answer) error {
-	if a.header.Get("X-Content-Type-Options") != "nosniff" {
-		return errors.New("the answer lacks X-Content-Type-Options")
-	}
-	doc, err := contract()
-	if err != nil {
-		return err
-	}
-	r = r.Clone(context.WithoutCancel(r.Context()))
-	r.Body = io.NopCloser(strings.NewReader(body))
-	head := r.Method == http.MethodHead
-	if head {
-		r.Method = http.MethodGet // the validator lets every answer to a HEAD pass
-	}
-	route, parameters := findRoute(doc, r)
-	request := &openapi3filter.RequestValidationInput{
-		Request: r, Route: route, PathParams: parameters,
-		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
-	}
-	if a.status < 300 {
-		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
-			return fmt.Errorf("accepted a request that is none: %w", err)
-		}
-	}
-	return openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: request, Status: a.status, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: head},
-	})
-}
-
-// findRoute returns the operation of a request. One that there is none for can only be not found or not allowed.
-func findRoute(doc *openapi3.T, r *http.Request) (*routers.Route, map[string]string) {
-	sent := strings.Split(r.URL.EscapedPath(), "/")
-paths:
-	for template, item := range doc.Paths.Map() {
-		segments, parameters := strings.Split(template, "/"), map[string]string{}
-		if len(segments) != len(sent) || item.GetOperation(r.Method) == nil {
-			continue
-		}
-		for i, segment := range segments {
-			if strings.HasPrefix(segment, "{") && sent[i] != "" {
-				parameters[strings.Trim(segment, "{}")] = r.PathValue(strings.Trim(segment, "{}"))
-			} else if segment != sent[i] {
-				continue paths
-			}
-		}
-		return &routers.Route{Spec: doc, Path: template, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method)}, parameters
-	}
-	elsewhere := openapi3.NewResponses(
-		openapi3.WithStatus(http.StatusNotFound, doc.Components.Responses["NotFound"]),
-		openapi3.WithStatus(http.StatusMethodNotAllowed, doc.Components.Responses["MethodNotAllowed"]),
-		openapi3.WithStatus(http.StatusInternalServerError, doc.Components.Responses["InternalError"]),
-	)
-	elsewhere.Delete("default")
-	return &routers.Route{Spec: doc, PathItem: &openapi3.PathItem{}, Operation: &openapi3.Operation{Responses: elsewhere}}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/jobgate/jobgate/adapters/httpapi/httpapitest"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
 )
@@ -144,7 +145,7 @@ func TestCheckSeesABreach(t *testing.T) {
 			t.Parallel()
 			a := s.do(t, tt.call)
 			tt.spoil(&a)
-			if err := breach(tt.call.request(t), "", a); err == nil {
+			if err := httpapitest.Breach(tt.call.request(t), "", a.status, a.header, a.body); err == nil {
 				t.Errorf("nothing seen in %d %v %s", a.status, a.header, a.body)
 			}
 		})
@@ -153,7 +154,7 @@ func TestCheckSeesABreach(t *testing.T) {
 
 func document(t *testing.T) *openapi3.T {
 	t.Helper()
-	doc, err := contract()
+	doc, err := httpapitest.Document()
 	if err != nil {
 		t.Fatal(err)
 	}

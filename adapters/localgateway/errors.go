@@ -8,9 +8,6 @@ import (
 	"github.com/jobgate/jobgate/domain"
 )
 
-// reasonUnauthorized is the one code of a 401 at a REST gate: missing and invalid tokens share a gateway response.
-const reasonUnauthorized domain.Reason = "unauthorized"
-
 // malformed is the error for a function's output that cannot be read.
 func malformed(cause error, what string) error {
 	return domain.Wrap(cause, domain.Internal, domain.ReasonInternal, "malformed %s", what)
@@ -21,10 +18,9 @@ func malformed(cause error, what string) error {
 
 // unauthorized is UNAUTHORIZED. A template cannot tell the cases apart, so the challenge says that a token is needed.
 func unauthorized(id string) (problem.Problem, http.Header) {
-	p := problem.From(domain.Errorf(domain.Unauthenticated, reasonUnauthorized, ""), id)
-	p.Detail = "send a valid bearer token in the Authorization header"
-	missing := domain.Errorf(domain.Unauthenticated, domain.ReasonMissingToken, "")
-	return p, http.Header{"Www-Authenticate": {bearer.Challenge(missing)}}
+	err := domain.Errorf(domain.Unauthenticated, domain.ReasonUnauthorized, "")
+	p := problem.From(err, id)
+	return p, http.Header{"Www-Authenticate": {bearer.Challenge(err)}}
 }
 
 // accessDenied is ACCESS_DENIED, with the id that leads to the authorizer's log line.

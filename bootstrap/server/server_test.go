@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/jobgate/jobgate/adapters/adaptertest"
+	"github.com/jobgate/jobgate/adapters/httpapi/httpapitest"
 	"github.com/jobgate/jobgate/bootstrap/server"
 	"github.com/jobgate/jobgate/domain/jobs"
 )
@@ -128,6 +129,11 @@ func (c client) do(t *testing.T, method, path, body string) (int, map[string]any
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if path != "/healthz" && path != "/readyz" {
+		if err := httpapitest.Breach(req, body, resp.StatusCode, resp.Header, data); err != nil {
+			t.Errorf("%s %s: %d %s: %v", method, path, resp.StatusCode, data, err)
+		}
 	}
 	var document map[string]any
 	if strings.Contains(resp.Header.Get("Content-Type"), "json") {

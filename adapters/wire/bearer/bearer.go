@@ -42,7 +42,7 @@ func Challenge(err error) string {
 	switch {
 	case !ok:
 		return ""
-	case e.Kind == domain.Unauthenticated && e.Reason == domain.ReasonMissingToken:
+	case e.Kind == domain.Unauthenticated && (e.Reason == domain.ReasonMissingToken || e.Reason == domain.ReasonUnauthorized):
 		return realm // §3.1: no error code for a request without authentication
 	case e.Kind == domain.Unauthenticated:
 		return realm + `, error="invalid_token", error_description="` + description(e.Reason) + `"`

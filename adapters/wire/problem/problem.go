@@ -173,6 +173,7 @@ var texts = map[domain.Reason]struct{ title, detail string }{
 	domain.ReasonInvalidClaims:        {"Token not accepted", "the token is not meant for this service"},
 	domain.ReasonTokenExpired:         {"Token expired", "the token has expired; get a new one"},
 	domain.ReasonInvalidSignature:     {"Token signature invalid", "the token has no valid signature"},
+	domain.ReasonUnauthorized:         {"Unauthorized", "send a valid bearer token in the Authorization header"},
 	domain.ReasonInsufficientScope:    {"Scope missing", "the token lacks a scope"},
 	domain.ReasonForbidden:            {"Not allowed", "the access policy does not allow this"},
 	domain.ReasonNotFound:             {"Not found", "there is nothing here, or nothing that you may see"},

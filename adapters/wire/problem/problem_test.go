@@ -52,6 +52,7 @@ var documents = map[string]struct {
 	"invalid_claims":         {of(refused(domain.Unauthenticated, domain.ReasonInvalidClaims)), 401, http.Header{"Www-Authenticate": {`Bearer realm="jobgate", error="invalid_token", error_description="the token is not meant for this service"`}}},
 	"token_expired":          {of(refused(domain.Unauthenticated, domain.ReasonTokenExpired)), 401, http.Header{"Www-Authenticate": {`Bearer realm="jobgate", error="invalid_token", error_description="the token has expired"`}}},
 	"invalid_signature":      {of(refused(domain.Unauthenticated, domain.ReasonInvalidSignature)), 401, http.Header{"Www-Authenticate": {`Bearer realm="jobgate", error="invalid_token", error_description="the token has no valid signature"`}}},
+	"unauthorized":           {of(domain.Errorf(domain.Unauthenticated, domain.ReasonUnauthorized, "")), 401, http.Header{"Www-Authenticate": {`Bearer realm="jobgate"`}}},
 	"insufficient_scope": {of(&domain.Error{
 		Kind: domain.Forbidden, Reason: domain.ReasonInsufficientScope, Message: "kid 7", Scopes: []string{"jobs:submit"}, Err: errSecret,
 	}), 403, http.Header{"Www-Authenticate": {`Bearer realm="jobgate", error="insufficient_scope", scope="jobs:submit"`}}},
