@@ -184,6 +184,11 @@ var reserves = []reserve{
 		because:  "one package speaks AMQP",
 	},
 	{
+		packages: []pattern{"github.com/standard-webhooks/..."},
+		only:     []pattern{"./adapters/webhook"},
+		because:  "one package signs webhooks",
+	},
+	{
 		packages: []pattern{"github.com/aws/aws-lambda-go/..."},
 		only:     []pattern{"./adapters/apigateway", "./adapters/localgateway", "./adapters/lambdaevents", "./bootstrap/..."},
 		because:  "Lambda's event shapes stop at the adapters that translate them",
@@ -633,6 +638,7 @@ func TestCheckImports(t *testing.T) {
 		{"./adapters/sns", "github.com/aws/aws-sdk-go-v2/service/dynamodb/types", "github.com/aws/aws-sdk-go-v2/service/dynamodb/... is for"},
 		{"./adapters/dynamodb", "github.com/aws/aws-sdk-go-v2/service/sns", "github.com/aws/aws-sdk-go-v2/service/sns/... is for"},
 		{"./adapters/sns", "github.com/rabbitmq/amqp091-go", "github.com/rabbitmq/... is for"},
+		{"./adapters/httpapi", "github.com/standard-webhooks/standard-webhooks/libraries/go", "github.com/standard-webhooks/... is for"},
 		{"./adapters/httpapi", "github.com/aws/aws-lambda-go/events", "github.com/aws/aws-lambda-go/... is for"},
 	}
 	var broken []string

@@ -45,7 +45,7 @@ const (
 // the authorizer.
 var bearer = regexp.MustCompile(`^(?i:bearer) +[A-Za-z0-9._~+/=-]+$`)
 
-// Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
+// Main runs the program with the given handlers and exits; with none, and no webhooks, each job is logged and succeeds.
 func Main(handlers domainjobs.Handlers) {
 	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 		return Run(ctx, args, getenv, stdout, stderr, handlers)

@@ -26,7 +26,7 @@ type Function struct {
 	worker *lambdaevents.Worker
 }
 
-// New returns the function. Without any handlers each job is logged and succeeds.
+// New returns the function. Without any handlers and webhooks each job is logged and succeeds.
 func New(cfg runner.Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *Function {
 	worker := runner.New(cfg, store, handlers, log)
 	return &Function{worker: &lambdaevents.Worker{Deliver: worker.Deliver, Log: outcomes(log)}}
@@ -82,7 +82,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return nil
 }
 
-// Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
+// Main runs the program with the given handlers and exits; with none, and no webhooks, each job is logged and succeeds.
 func Main(handlers jobs.Handlers) {
 	config.MainFunction(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 		return Run(ctx, args, getenv, stdout, stderr, handlers)

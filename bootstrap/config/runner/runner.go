@@ -4,6 +4,7 @@ package runner
 
 import (
 	"crypto/rand"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"strconv"
@@ -24,6 +25,7 @@ type Config struct {
 	Policy    domain.AccessPolicy  // for its deny list
 	Retries   domain.RetryPolicies // of jobs that arrive as bare messages
 	Retention domain.Retention     // of the same
+	Webhooks  Webhooks
 	LogLevel  string
 }
 
@@ -33,16 +35,30 @@ func LoadConfig(env *config.Env, handlers jobs.Handlers, issuers int) Config {
 	for _, problem := range handlers.Validate() {
 		env.Wrong("handlers", "", "%s", problem)
 	}
-	return Config{Policy: env.AccessPolicy(issuers), Retries: env.RetryPolicies(), Retention: env.Retention(), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
+	return Config{
+		Policy: env.AccessPolicy(issuers), Retries: env.RetryPolicies(), Retention: env.Retention(), Webhooks: loadWebhooks(env, handlers),
+		LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...),
+	}
 }
 
-// New returns the worker. Without any handlers each job is logged and succeeds.
-func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *jobs.Worker {
-	if len(handlers) == 0 {
-		handlers = jobs.Handlers{"*": zaplog.LogJobs(log)}
+// Handlers are the program's own and the webhooks, by their patterns. Without any, each job is logged and succeeds; with
+// some, a job that none of them matches fails and is retried.
+func (c Config) Handlers(own jobs.Handlers, log *zap.Logger) jobs.Handlers {
+	all := jobs.Handlers{}
+	maps.Copy(all, own)
+	for pattern, hook := range c.Webhooks {
+		all[pattern] = logged(hook, log)
 	}
+	if len(all) == 0 {
+		all["*"] = zaplog.LogJobs(log)
+	}
+	return all
+}
+
+// New returns the worker of cfg.Handlers.
+func New(cfg Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *jobs.Worker {
 	return &jobs.Worker{
-		Store: store, Handler: zaplog.Handler(handlers, log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: cfg.Retention,
+		Store: store, Handler: zaplog.Handler(cfg.Handlers(handlers, log), log), Policy: cfg.Policy, Retries: cfg.Retries, Retention: cfg.Retention,
 		Name: name(), Now: time.Now, NewToken: rand.Text, Random: mathrand.Float64,
 		Settled: zaplog.Settled(log),
 	}
