@@ -184,6 +184,16 @@ var reserves = []reserve{
 		because:  "one package speaks AMQP",
 	},
 	{
+		packages: []pattern{"github.com/prometheus/..."},
+		only:     []pattern{"./adapters/prometheus"},
+		because:  "one package counts, by decorators over ports",
+	},
+	{
+		packages: []pattern{"go.opentelemetry.io/...", "google.golang.org/protobuf/..."},
+		only:     []pattern{"./adapters/opentelemetry"},
+		because:  "one package traces, by decorators; nothing of it is global",
+	},
+	{
 		packages: []pattern{"github.com/standard-webhooks/..."},
 		only:     []pattern{"./adapters/webhook"},
 		because:  "one package signs webhooks",
@@ -227,6 +237,11 @@ var links = []link{
 		binary:  "./bootstrap/cmd/*",
 		nothing: []pattern{"github.com/rabbitmq/..."},
 		because: "on Lambda the broker is SNS",
+	},
+	{
+		binary:  "./bootstrap/cmd/*",
+		nothing: []pattern{"github.com/prometheus/...", "go.opentelemetry.io/...", "google.golang.org/protobuf/..."},
+		because: "on Lambda nobody scrapes, and what is exported in the background is frozen",
 	},
 	{
 		binary:  "./bootstrap/cmd/*",
@@ -638,6 +653,8 @@ func TestCheckImports(t *testing.T) {
 		{"./adapters/sns", "github.com/aws/aws-sdk-go-v2/service/dynamodb/types", "github.com/aws/aws-sdk-go-v2/service/dynamodb/... is for"},
 		{"./adapters/dynamodb", "github.com/aws/aws-sdk-go-v2/service/sns", "github.com/aws/aws-sdk-go-v2/service/sns/... is for"},
 		{"./adapters/sns", "github.com/rabbitmq/amqp091-go", "github.com/rabbitmq/... is for"},
+		{"./adapters/httpapi", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/... is for"},
+		{"./adapters/httpapi", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/... google.golang.org/protobuf/... is for"},
 		{"./adapters/httpapi", "github.com/standard-webhooks/standard-webhooks/libraries/go", "github.com/standard-webhooks/... is for"},
 		{"./adapters/httpapi", "github.com/aws/aws-lambda-go/events", "github.com/aws/aws-lambda-go/... is for"},
 	}
@@ -691,6 +708,7 @@ func TestCheckLinks(t *testing.T) {
 		{"worker", "./bootstrap/worker", "database/sql", "links database/sql ("},
 		{"worker", "./bootstrap/worker", "github.com/jackc/pgx/v5", "links github.com/jackc/pgx/v5 ("},
 		{"auth", "./adapters/oidc", "github.com/rabbitmq/amqp091-go", "links github.com/rabbitmq/amqp091-go ("},
+		{"worker", "./bootstrap/worker", "go.opentelemetry.io/otel/trace", "links go.opentelemetry.io/otel/trace ("},
 		{"auth", "./adapters/oidc", "github.com/zitadel/oidc/v3/pkg/client", "links github.com/zitadel/oidc/v3/pkg/client ("},
 		{"auth", "github.com/aws/aws-lambda-go/lambda", "net/rpc", "github.com/aws/aws-lambda-go/lambda → net/rpc)"},
 		{"auth", "./bootstrap/auth", "github.com/aws/aws-sdk-go-v2/service/sns", "links github.com/aws/aws-sdk-go-v2/service/sns ("},

@@ -1,0 +1,3 @@
+package opentelemetry
+
+var Rejected = rejected
