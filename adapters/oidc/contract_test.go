@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/jobgate/jobgate/adapters/oidc"
@@ -12,9 +13,10 @@ import (
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA"} {
+	for _, alg := range []string{"RS256", "PS256", "ES256", "EdDSA", "ES256, remembered"} {
 		t.Run(alg, func(t *testing.T) {
 			t.Parallel()
+			alg, remembered := strings.CutSuffix(alg, ", remembered")
 			portstest.TokenVerifier(t, func(t *testing.T) portstest.TokenVerifierHarness {
 				t.Helper()
 				key := oidctest.NewKey("key-1", alg, 0)
@@ -22,7 +24,11 @@ func TestContract(t *testing.T) {
 				issuer.Publish(key)
 				clock := portstest.NewClock()
 				h := harness(key, issuer.URL, clock)
-				h.Verifier = newVerifier(t, oidc.Options{Now: clock.Now}, settings(issuer))
+				opts := oidc.Options{Now: clock.Now}
+				if remembered {
+					opts.Remember = 16
+				}
+				h.Verifier = newVerifier(t, opts, settings(issuer))
 				h.Break, h.Restore = issuer.Break, func() { issuer.Override(nil) }
 				return h
 			})

@@ -49,11 +49,11 @@ const (
 // refuses before.
 func (v *Verifier) Explain(ctx context.Context, token string) Explanation {
 	var n notes
-	who, err := v.examine(ctx, token, &n)
+	found, err := v.examine(ctx, token, &n)
 	if err = cmp.Or(n.err, err); err != nil {
-		who = domain.Principal{}
+		found = verdict{}
 	}
-	e := Explanation{Verified: n.results[signatureCheck] == Passed, Principal: who, Err: err}
+	e := Explanation{Verified: n.results[signatureCheck] == Passed, Principal: found.who, Err: err}
 	for c := range numChecks {
 		f := Finding{Check: checkNames[c], Result: cmp.Or(n.results[c], NotChecked), Claim: c.aboutClaims()}
 		if f.Result == Failed {

@@ -6,8 +6,9 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha256" // the hashes of the algorithms
-	_ "crypto/sha512"
+	"crypto/sha256"
+	_ "crypto/sha512" // a hash of the algorithms, as is SHA-256
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,7 +52,8 @@ func signingMethods() map[string]jwt.SigningMethod {
 type keySet struct {
 	keys map[keyUse]jwt.VerificationKeySet // with an empty kid: of every key
 	kids map[string]bool
-	size int // usable keys
+	size int    // usable keys
+	text digest // of the text: two sets of one text are the same
 }
 
 type keyUse struct{ alg, kid string }
@@ -98,7 +100,7 @@ func parseKeySet(text []byte, skipped func(kid string, why error)) (*keySet, err
 		entries = entries[:maxKeys]
 	}
 	stores := make(map[keyUse]*jwkset.MemoryJWKSet)
-	s := &keySet{keys: make(map[keyUse]jwt.VerificationKeySet), kids: make(map[string]bool)}
+	s := &keySet{keys: make(map[keyUse]jwt.VerificationKeySet), kids: make(map[string]bool), text: sha256.Sum256(text)}
 	for _, entry := range entries {
 		key, err := parseKey(entry)
 		if err != nil {
@@ -204,7 +206,29 @@ func algorithms(key any) ([]string, error) {
 			return []string{"ES512"}, nil
 		}
 	case ed25519.PublicKey:
+		if smallOrder(key) {
+			return nil, errors.New("the point is of small order: anybody can sign for it")
+		}
 		return []string{"EdDSA"}, nil
 	}
 	return nil, errors.New("not a kind of key that signs")
+}
+
+// smallOrder reports whether an Ed25519 key is one of the points of order 1, 2, 4 and 8, for which signatures are made
+// without a private key. RFC 8032 §5.1.7, and so crypto/ed25519, takes them; see Chalkias, Garillot and Nikolaenko,
+// Taming the many EdDSAs (https://eprint.iacr.org/2020/1244), table 4.
+func smallOrder(key ed25519.PublicKey) bool {
+	y := slices.Clone(key)
+	y[len(y)-1] &= 0x7f // the sign of x
+	switch hex.EncodeToString(y) {
+	case "0000000000000000000000000000000000000000000000000000000000000000",
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // 0 again, as p
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f": // 1 again
+		return true
+	}
+	return false
 }

@@ -2,8 +2,10 @@ package oidc_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log"
@@ -92,6 +94,49 @@ func TestKeysThatCannotBeUsedAreSkippedOneByOneAndLogged(t *testing.T) {
 				t.Errorf("logged %q, want that a key was skipped and %q", lines, c.log)
 			}
 		})
+	}
+}
+
+// With such a key a signature that nobody made is good: for the point of order 1 whatever it is for.
+func TestAnEd25519KeyOfSmallOrderIsNone(t *testing.T) {
+	t.Parallel()
+	forged := append([]byte{1}, make([]byte, ed25519.SignatureSize-1)...)
+	good := oidctest.NewKey("good", "ES256", 0)
+	for _, y := range []string{
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	} {
+		for _, sign := range []byte{0, 0x80} {
+			point, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			point[31] |= sign
+			forgeries := 0
+			for n := range 100 {
+				if ed25519.Verify(point, fmt.Append(nil, n), forged) {
+					forgeries++
+				}
+			}
+			if forgeries == 0 {
+				t.Errorf("%x: there is no forgery, so that it need not be refused", point)
+			}
+			bad := oidctest.Object{"kty": "OKP", "crv": "Ed25519", "kid": "bad", "x": base64.RawURLEncoding.EncodeToString(point)}
+			v, log := verifierOf(t, bad, good.JWK())
+			signed := oidctest.NewKey("bad", "EdDSA", 0).Sign(nil, oidctest.Claims("https://issuer.example", start))
+			token := signed[:strings.LastIndexByte(signed, '.')+1] + base64.RawURLEncoding.EncodeToString(forged)
+			if _, err := v.Verify(t.Context(), token); reason(err) != domain.ReasonInvalidSignature {
+				t.Errorf("%x: %v, want invalid_signature", point, err)
+			}
+			if lines := log.all(); len(lines) == 0 || !strings.Contains(lines[0], "small order") {
+				t.Errorf("%x: logged %q, want that a key was skipped", point, lines)
+			}
+		}
 	}
 }
 

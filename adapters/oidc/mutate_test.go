@@ -28,6 +28,8 @@ type mutation struct {
 const (
 	byAny      = "."
 	bySettings = "^Test(Settings|SharedSecretsThatAreRefused)"
+	byMemory   = "Remembered|ARefusal|EachCaller|ATokenIs|FoundGone"
+	byMemSize  = "AreRemembered|LargePrincipal|TakeLittle"
 )
 
 var mutations = []mutation{
@@ -46,7 +48,9 @@ var mutations = []mutation{
 	{"a key for the token", "verifier.go", `n.endsAtKeys(err)`, `false`, ""},
 	{"the signature", "verifier.go", `if method.Verify(t.signed, t.signature, key) == nil {`, `if _, _ = method, key; true {`, ""},
 	{"the signature's verdict", "verifier.go", `n.ends(signatureCheck, err)`, `false`, ""},
-	{"all that comes before the claims", "verifier.go", `if err := a.verify(ctx, t, len(raw), n); err != nil {`, `if _ = a.verify(ctx, t, len(raw), n); false {`, ""},
+	{"all that comes before the claims", "verifier.go", `	keys, err := a.verify(ctx, t, len(raw), n)
+	if err != nil {`, `	keys, err := a.verify(ctx, t, len(raw), n)
+	if false {`, ""},
 	{"crit and b64 at all", "verifier.go", `n.ends(extensionsCheck, err)`, `false`, ""},
 
 	{"three parts", "token.go", `if strings.Count(raw, ".") != 2 {`, `if false {`, ""},
@@ -164,6 +168,8 @@ var mutations = []mutation{
 	{"RSA keys are not too long", "keys.go", ` || bits > maxRSABits`, ``, byAny},
 	{"an RSA modulus is odd", "keys.go", `key.N.Bit(0) == 0 || `, ``, byAny},
 	{"an RSA exponent is odd", "keys.go", ` || key.E%2 == 0`, ``, byAny},
+	{"an Ed25519 key is of large order", "keys.go", `if smallOrder(key) {`, `if false {`, byAny},
+	{"an Ed25519 key is of large order, whatever the sign of x", "keys.go", `y[len(y)-1] &= 0x7f`, `y[len(y)-1] &= 0xff`, byAny},
 	{"a key set is one", "keys.go", `err != nil || set.Keys == nil {`, `set.Keys == nil { _ = err; set.Keys = new([]jsontext.Value)
 	}
 	if false {`, byAny},
@@ -229,6 +235,8 @@ var mutations = []mutation{
 			s.begin`, ` && !s.closed {
 			s.begin`, byAny},
 	{"a failure cools down", "source.go", `if s.flight == nil && s.cooling(now) {`, `if false {`, byAny},
+	{"keys are due once the clock was set back", "source.go", `if now.Before(s.fetched) {`, `if false {`, byAny},
+	{"nothing cools down once the clock was set back", "source.go", `return !now.Before(t) && `, `return `, byAny},
 	{"keys that are too stale", "source.go", `if set == nil || age >= s.maxStale {`, `if set == nil {`, byAny},
 	{"a failure cools down unknown kids", "source.go", `if s.closed || s.cooling(now) || within(now, s.missed, cooldown) {`, `if s.closed || within(now, s.missed, cooldown) {`, byAny},
 	{"unknown kids cool down", "source.go", `if s.closed || s.cooling(now) || within(now, s.missed, cooldown) {`, `if s.closed || s.cooling(now) {`, byAny},
@@ -244,6 +252,52 @@ var mutations = []mutation{
 	{"one fetch at a time", "source.go", `	if f == nil {
 `, `	if true {
 `, byAny},
+
+	{"a remembered token is asked for its verdict", "verifier.go", `if seen.holds(keys, v.now()) {`, `if _ = seen.holds(keys, v.now()); true {`, byMemory},
+	{"a remembered token is remembered", "verifier.go", `if seen.holds(keys, v.now()) {`, `if seen.holds(keys, v.now()) && false {`, byMemSize},
+	{"a remembered token whose keys cannot be had", "verifier.go", `keys, err := seen.by.current(ctx)
+		if err != nil {
+			return domain.Principal{}, err
+		}`, `keys, err := seen.by.current(ctx)
+		if err != nil {
+			keys = &keySet{text: seen.keys}
+		}`, byMemory},
+	{"a remembered token has its keys fetched", "verifier.go", `keys, err := seen.by.current(ctx)`, `keys, err := &keySet{text: seen.keys}, error(nil)`, byMemory},
+	{"a remembered token is late once its keys are there", "verifier.go", `keys, err := seen.by.current(ctx)`, `now := v.now()
+		v := &Verifier{now: func() time.Time { return now }, memory: v.memory, byIssuer: v.byIssuer, maxToken: v.maxToken}
+		keys, err := seen.by.current(ctx)`, byMemory},
+	{"a remembered token and a call that is over", "verifier.go", `seen != nil && ctx.Err() == nil {`, `seen != nil {`, byMemory},
+	{"a token is remembered by all of it", "verifier.go", `id := digestOf(token)`, `id := digestOf(token[:strings.LastIndexByte(token, '.')+1])`, byMemory},
+	{"only successes are remembered", "verifier.go", `	if err == nil {
+		v.memory.put(id, found)
+	}`, `	found.by = v.shared
+	for _, a := range v.byIssuer {
+		found.by = a
+	}
+	v.memory.put(id, found)`, byMemory},
+	{"a verdict is as old as what it saw of the time", "verifier.go", `at: now.Round(0)}`, `}`, byMemory},
+	{"a verdict has its keys", "verifier.go", `from = set.text`, `_ = set.text`, byMemSize},
+	{"keys have their text", "keys.go", `, text: sha256.Sum256(text)}`, `}
+	_ = sha256.Sum256`, byMemory},
+	{"a verdict holds with its keys", "memory.go", `keys.text == v.keys && `, ``, byMemory},
+	{"a verdict holds after it was made", "memory.go", `!now.Before(v.at) && `, ``, byMemory},
+	{"a verdict holds as long as its token", "memory.go", ` && !v.who.Expired(now)`, ``, byMemory},
+	{"a principal for each caller", "verifier.go", `return seen.principal(), nil`, `return seen.who, nil`, byMemory},
+	{"claims for the memory", "memory.go", `v.who.Claims = maps.Clone(v.who.Claims)`, ``, byMemory},
+	{"scopes for the memory", "memory.go", `= strings.Split(strings.Clone(strings.Join(scopes, " ")), " ")`, `= append(scopes[:0], strings.Fields(strings.Join(scopes, " "))...)`, byMemory},
+	{"scopes of each caller", "memory.go", `slices.Clone(who.Scopes), maps.Clone(who.Claims)`, `slices.Clone(who.Scopes), who.Claims
+	_ = maps.Clone[map[string]string]`, byMemory},
+	{"claims of each caller", "memory.go", `slices.Clone(who.Scopes), maps.Clone(who.Claims)`, `who.Scopes, maps.Clone(who.Claims)
+	_ = slices.Clone[[]string]`, byMemory},
+	{"scopes without the text they were in", "memory.go", `strings.Clone(strings.Join(scopes, " "))`, `strings.Join(scopes, " ")`, byMemSize},
+	{"principals of some size", "memory.go", `if sizeOf(v.who) > maxPrincipal {`, `if false {`, byMemSize},
+	{"principals of the scopes' size", "memory.go", `n += ofElement + len(s)`, `n += len(s)`, byMemSize},
+	{"principals of the claims' size", "memory.go", `n += ofMember + len(value)`, `n += ofMember + 0*len(value)`, byMemSize},
+	{"principals of the names' size", "memory.go", `len(who.Issuer) + len(who.Subject) + len(who.ClientID) + len(who.TokenID)`, `0`, byMemSize},
+	{"so many tokens are remembered", "memory.go", `len(m.verdicts) >= m.bound`, `false`, byMemSize},
+	{"nothing is remembered without a bound", "verifier.go", `v.memory.bound <= 0`, `false`, byMemSize},
+	{"a token takes nobody's place but one's", "memory.go", `			break
+`, ``, byMemSize},
 
 	{"a kid is cut in the log", "errors.go", `if runes := []rune(kid); len(runes) > maxLoggedKid {`, `if runes := []rune(kid); false {`, byAny},
 }

@@ -57,12 +57,13 @@ func NewSharedSecretVerifier(s SharedSecret, opts Options) (*Verifier, error) {
 		}
 		return nil, errors.Join(joined...)
 	}
-	var set jwt.VerificationKeySet
+	var set keySet
+	var keys jwt.VerificationKeySet
 	for _, secret := range s.Secrets {
 		if len(secret) < minSecret {
 			opts.Log("the shared secret is short enough to be guessed from a token", slog.Int("bytes", len(secret)), slog.Int("least", minSecret))
 		}
-		set.Keys = append(set.Keys, []byte(secret))
+		keys.Keys = append(keys.Keys, []byte(secret))
 	}
 	a := &authority{
 		rules: rules{
@@ -75,10 +76,13 @@ func NewSharedSecretVerifier(s SharedSecret, opts Options) (*Verifier, error) {
 		},
 		methods:  map[string]jwt.SigningMethod{jwt.SigningMethodHS256.Alg(): jwt.SigningMethodHS256},
 		maxToken: s.MaxToken,
-		keys:     func(context.Context, string, string) (jwt.VerificationKeySet, error) { return set, nil },
+		keys: func(context.Context, string, string) (*keySet, jwt.VerificationKeySet, error) {
+			return &set, keys, nil
+		},
+		current: func(context.Context) (*keySet, error) { return &set, nil },
 	}
 	a.types, a.noType = acceptedTypes(s.Types)
-	return &Verifier{shared: a, maxToken: s.MaxToken, now: opts.Now, end: func() {}}, nil
+	return &Verifier{shared: a, maxToken: s.MaxToken, now: opts.Now, memory: newMemory(opts.Remember), end: func() {}}, nil
 }
 
 // problems returns everything that is wrong with s. It never names a secret.

@@ -104,7 +104,7 @@ func (i Issuer) authority(base context.Context, opts Options) *authority {
 		a.methods[alg] = methods[alg]
 	}
 	a.source = newSource(base, i, opts)
-	a.keys = a.source.find
+	a.keys, a.current = a.source.find, a.source.current
 	return a
 }
 

@@ -69,19 +69,19 @@ func newSource(base context.Context, i Issuer, opts Options) *source {
 }
 
 // find is a keyFinder.
-func (s *source) find(ctx context.Context, alg, kid string) (jwt.VerificationKeySet, error) {
+func (s *source) find(ctx context.Context, alg, kid string) (*keySet, jwt.VerificationKeySet, error) {
 	set, err := s.current(ctx)
 	if err != nil {
-		return jwt.VerificationKeySet{}, err
+		return nil, jwt.VerificationKeySet{}, err
 	}
 	keys, err := set.find(alg, kid)
 	if errors.Is(err, errUnknownKid) || errors.Is(err, errNoKey) {
 		if set, err = s.newer(ctx); err != nil {
-			return jwt.VerificationKeySet{}, err
+			return nil, jwt.VerificationKeySet{}, err
 		}
 		keys, err = set.find(alg, kid)
 	}
-	return keys, keyError(err, kid)
+	return set, keys, keyError(err, kid)
 }
 
 // current returns the keys that may be used now: those at hand until they are due to be fetched again, then what a
@@ -89,6 +89,9 @@ func (s *source) find(ctx context.Context, alg, kid string) (jwt.VerificationKey
 func (s *source) current(ctx context.Context) (*keySet, error) {
 	s.mu.Lock()
 	now := s.now()
+	if now.Before(s.fetched) { // the clock was set back: nobody knows how old the keys are
+		s.fetched = now.Add(-s.refresh)
+	}
 	set, age := s.set, now.Sub(s.fetched)
 	if set != nil && age < s.refresh {
 		if s.background && age >= s.refresh/5*4 && s.flight == nil && !s.closed && !s.cooling(now) {
@@ -143,8 +146,8 @@ func (s *source) newer(ctx context.Context) (*keySet, error) {
 // cooling reports whether an issuer that failed is left alone. s.mu is held.
 func (s *source) cooling(now time.Time) bool { return within(now, s.failed, cooldown) }
 
-// within reports whether now is less than d after t.
-func within(now, t time.Time, d time.Duration) bool { return now.Sub(t) < d }
+// within reports whether now is less than d after t. Before t it is not: the clock was set back.
+func within(now, t time.Time, d time.Duration) bool { return !now.Before(t) && now.Sub(t) < d }
 
 // fetch waits for the fetch under way, or for one that it begins. It is called with s.mu held and releases it.
 func (s *source) fetch(ctx context.Context, now time.Time, again bool) (*keySet, error) {

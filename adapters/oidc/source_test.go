@@ -717,3 +717,80 @@ func TestAFileWorksWithoutNetwork(t *testing.T) {
 		check(next, "") // an outage like any other
 	})
 }
+
+// A clock that was wrong and is set right goes back by any time.
+func TestAClockThatIsSetBackKeepsNothingAsItWas(t *testing.T) {
+	t.Parallel()
+	key, next, last := oidctest.NewKey("key-1", "ES256", 0), oidctest.NewKey("key-2", "ES256", 0), oidctest.NewKey("key-3", "ES256", 0)
+	type desk struct {
+		publish func(keys ...oidctest.Key) // none: what is no key set
+		move    func(time.Duration)
+		check   func(key oidctest.Key, want domain.Reason)
+	}
+	for name, test := range map[string]func(d desk, back time.Duration){
+		"a key that was removed": func(d desk, back time.Duration) {
+			d.check(key, "")
+			d.publish(next)
+			d.check(key, "")
+			d.move(-back)
+			d.check(key, domain.ReasonInvalidSignature)
+		},
+		"an unknown kid": func(d desk, back time.Duration) {
+			d.check(next, domain.ReasonInvalidSignature)
+			d.move(-back)
+			d.check(key, "")
+			d.publish(key, last)
+			d.check(last, "")
+		},
+		"a failure": func(d desk, back time.Duration) {
+			d.publish()
+			d.check(next, domain.ReasonKeysUnavailable)
+			d.publish(key, next)
+			d.move(-back)
+			d.check(next, "")
+		},
+		"an outage": func(d desk, back time.Duration) {
+			d.check(key, "")
+			d.publish()
+			d.move(-back)
+			d.check(key, "")
+			d.move(24*time.Hour - 15*time.Minute - 1)
+			d.check(key, "")
+			d.move(1)
+			d.check(key, domain.ReasonKeysUnavailable)
+		},
+	} {
+		for _, back := range []time.Duration{1, 365 * 24 * time.Hour} {
+			t.Run(fmt.Sprint(name, " ", back), func(t *testing.T) {
+				t.Parallel()
+				now := start.Add(back)
+				i := fromFile(t, nil)
+				v := newVerifier(t, oidc.Options{Now: func() time.Time { return now }, Transport: noNetwork(t)}, i)
+				d := desk{
+					publish: func(keys ...oidctest.Key) {
+						source := &oidctest.Issuer{}
+						source.Publish(keys...)
+						text := source.KeySet()
+						if len(keys) == 0 {
+							text = nil
+						}
+						if err := os.WriteFile(i.JWKSFile, text, 0o600); err != nil {
+							t.Fatal(err)
+						}
+					},
+					move: func(d time.Duration) { now = now.Add(d) },
+					check: func(key oidctest.Key, want domain.Reason) {
+						t.Helper()
+						_, err := v.Verify(t.Context(), key.Sign(nil, oidctest.Claims(i.Issuer, now)))
+						if reason(err) != want {
+							t.Errorf("Verify with %s at %v: %v, want %q", key.ID, now, err, want)
+						}
+					},
+				}
+				d.publish(key)
+				d.check(key, "")
+				test(d, back)
+			})
+		}
+	}
+}

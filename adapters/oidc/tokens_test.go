@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/jobgate/jobgate/adapters/oidc"
 	"github.com/jobgate/jobgate/adapters/oidc/oidctest"
 	"github.com/jobgate/jobgate/domain"
@@ -22,23 +24,28 @@ func newLab(t testing.TB) *oidctest.Lab {
 	return lab
 }
 
-// The tables of oidctest, against the verifier itself. None of their tokens may have a verifier ask anybody but the
-// issuers, nor ask them more than the bound for unknown keys.
+// The tables of oidctest, against the verifier itself, and twice in a row against one that remembers tokens. None of their
+// tokens may have a verifier ask anybody but the issuers, nor ask them more than the bound for unknown keys.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	tables := lab.Tables()
 	t.Cleanup(func() {
-		if n := lab.A.Requests(oidctest.KeysPath); n > 2*len(tables) {
-			t.Errorf("%d tables had the key set fetched %d times, want at most 2 times each", len(tables), n)
+		if n := lab.A.Requests(oidctest.KeysPath); n > 4*len(tables) {
+			t.Errorf("two verifiers of %d tables had the key set fetched %d times, want at most 2 times each", len(tables), n)
 		}
 	})
 	for _, table := range tables {
-		v, err := table.Verifier(oidc.Options{Now: func() time.Time { return start }, Transport: http.DefaultTransport.(*http.Transport)})
-		if err != nil {
-			t.Fatalf("%s: %v", table.Name, err)
+		var verifiers [2]*oidc.Verifier
+		for i := range verifiers {
+			opts := oidc.Options{Now: func() time.Time { return start }, Transport: http.DefaultTransport.(*http.Transport), Remember: i * len(table.Tokens)}
+			v, err := table.Verifier(opts)
+			if err != nil {
+				t.Fatalf("%s: %v", table.Name, err)
+			}
+			t.Cleanup(func() { _ = v.Close() })
+			verifiers[i] = v
 		}
-		t.Cleanup(func() { _ = v.Close() })
 		seen := make(map[string]bool)
 		for _, token := range table.Tokens {
 			if seen[token.Name] || token.Source == "" {
@@ -47,23 +54,35 @@ func TestTokens(t *testing.T) {
 			seen[token.Name] = true
 			t.Run(table.Name+"/"+token.Name, func(t *testing.T) {
 				t.Parallel()
-				who, err := v.Verify(t.Context(), token.Raw)
-				if token.Want == "" {
-					if err != nil || who.Subject == "" {
-						t.Errorf("Verify: %+v, %v; want it accepted (%s)", who, err, token.Source)
+				who := checkVerdict(t, verifiers[0], token)
+				for range 2 {
+					if diff := cmp.Diff(who, checkVerdict(t, verifiers[1], token)); diff != "" {
+						t.Errorf("where tokens are remembered (-not +so):\n%s", diff)
 					}
-					return
-				}
-				e, ok := errors.AsType[*domain.Error](err)
-				if !ok || e.Kind != domain.Unauthenticated || e.Reason != token.Want {
-					t.Fatalf("Verify: %v (%s), want %s (%s)", err, domain.ReasonOf(err), token.Want, token.Source)
-				}
-				if len(e.Err.Error()) > 400 || strings.Contains(err.Error(), "\n") {
-					t.Errorf("what is logged is not bounded to one short line: %.500q", err)
 				}
 			})
 		}
 	}
+}
+
+// checkVerdict checks what v makes of a token of a table, and returns whom it speaks for.
+func checkVerdict(t *testing.T, v *oidc.Verifier, token oidctest.Token) domain.Principal {
+	t.Helper()
+	who, err := v.Verify(t.Context(), token.Raw)
+	if token.Want == "" {
+		if err != nil || who.Subject == "" {
+			t.Errorf("Verify: %+v, %v; want it accepted (%s)", who, err, token.Source)
+		}
+		return who
+	}
+	e, ok := errors.AsType[*domain.Error](err)
+	if !ok || e.Kind != domain.Unauthenticated || e.Reason != token.Want {
+		t.Fatalf("Verify: %v (%s), want %s (%s)", err, domain.ReasonOf(err), token.Want, token.Source)
+	}
+	if len(e.Err.Error()) > 400 || strings.Contains(err.Error(), "\n") {
+		t.Errorf("what is logged is not bounded to one short line: %.500q", err)
+	}
+	return who
 }
 
 // The tables hold each class of attack in its breadth.

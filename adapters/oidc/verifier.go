@@ -97,6 +97,11 @@ type Options struct {
 	// has one call at a time, is frozen between two, and would wake up with a dead connection.
 	Background bool
 
+	// Remember is how many verified tokens are remembered, at most 1.5 KiB each: what a token that is seen again costs is
+	// little more than its SHA-256. It is verified again once anything in its issuer's key set has changed, which is
+	// fetched as for every other token. 0: none.
+	Remember int
+
 	// Log is told what an operator should know: keys that were skipped, fetches that failed. It never gets a token or a
 	// claim. nil: nobody is told.
 	Log func(msg string, attrs ...slog.Attr)
@@ -108,6 +113,7 @@ type Verifier struct {
 	shared   *authority // of the shared-secret mode: answers for every issuer
 	maxToken int        // the largest of any authority
 	now      func() time.Time
+	memory   *memory
 	end      context.CancelFunc
 }
 
@@ -121,12 +127,13 @@ type authority struct {
 	methods  map[string]jwt.SigningMethod
 	maxToken int
 	keys     keyFinder
-	source   *source // of keys that are fetched; nil for a shared secret
+	current  func(ctx context.Context) (*keySet, error) // what keys asks first
+	source   *source                                    // of keys that are fetched; nil for a shared secret
 }
 
-// keyFinder finds the keys that may have signed a token with this algorithm and kid; kid is empty when the token has
-// none. Its errors are *domain.Error.
-type keyFinder func(ctx context.Context, alg, kid string) (jwt.VerificationKeySet, error)
+// keyFinder finds the keys that may have signed a token with this algorithm and kid, and the set that they are of; kid
+// is empty when the token has none. Its errors are *domain.Error.
+type keyFinder func(ctx context.Context, alg, kid string) (*keySet, jwt.VerificationKeySet, error)
 
 // NewVerifier returns a verifier for the tokens of the issuers, each with its own keys, audience and algorithms. It does
 // no I/O: see Prefetch. The error names everything that is wrong with the settings.
@@ -137,7 +144,7 @@ func NewVerifier(issuers []Issuer, opts Options) (*Verifier, error) {
 		problems = append(problems, errors.New("at least one issuer is needed"))
 	}
 	base, end := context.WithCancel(context.Background())
-	v := &Verifier{byIssuer: make(map[string]*authority, len(issuers)), now: opts.Now, end: end}
+	v := &Verifier{byIssuer: make(map[string]*authority, len(issuers)), now: opts.Now, memory: newMemory(opts.Remember), end: end}
 	for i, settings := range issuers {
 		settings = settings.withDefaults()
 		wrong := settings.problems()
@@ -161,43 +168,64 @@ func NewVerifier(issuers []Issuer, opts Options) (*Verifier, error) {
 // Verify implements ports.TokenVerifier. It waits for the network only when the keys it needs are not at hand or are
 // due to be fetched again, and then at most 4 seconds: 2 for the discovery document and 2 for the keys.
 func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, error) {
-	return v.examine(ctx, token, nil)
+	if v.memory.bound <= 0 || len(token) > v.maxToken {
+		found, err := v.examine(ctx, token, nil)
+		return found.who, err
+	}
+	id := digestOf(token)
+	if seen := v.memory.get(id); seen != nil && ctx.Err() == nil {
+		keys, err := seen.by.current(ctx)
+		if err != nil {
+			return domain.Principal{}, err
+		}
+		if seen.holds(keys, v.now()) {
+			return seen.principal(), nil
+		}
+	}
+	found, err := v.examine(ctx, token, nil)
+	if err == nil {
+		v.memory.put(id, found)
+	}
+	return found.who, err
 }
 
 // examine asks everything of a token, in order. It ends at the first check that fails; with notes, which are Explain's,
 // it goes on where there is something left to look at, and the notes have the verdict.
-func (v *Verifier) examine(ctx context.Context, raw string, n *notes) (domain.Principal, error) {
+func (v *Verifier) examine(ctx context.Context, raw string, n *notes) (verdict, error) {
 	if err := ctx.Err(); err != nil && raw != "" {
-		return domain.Principal{}, keysUnavailable(err, 0)
+		return verdict{}, keysUnavailable(err, 0)
 	}
 	err := v.checkSize(raw)
 	if n.ends(sizeCheck, err) || err != nil {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
 	parts, err := decode(raw)
 	if n.ends(formCheck, err) || err != nil {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
 	t := token{signed: raw[:strings.LastIndexByte(raw, '.')], signature: parts[2]}
 	err = t.readHeader(parts[0])
 	if n.saw(t, nil); n.ends(headerCheck, err) || err != nil {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
 	if err = t.checkExtensions(); n.ends(extensionsCheck, err) {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
 	err = t.readClaims(parts[1])
 	if n.ends(claimsCheck, err) || err != nil {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
 	a, err := v.authorityOf(t)
 	if n.saw(t, a); n.ends(issuerCheck, err) || err != nil {
-		return domain.Principal{}, err
+		return verdict{}, err
 	}
-	if err := a.verify(ctx, t, len(raw), n); err != nil {
-		return domain.Principal{}, err
+	keys, err := a.verify(ctx, t, len(raw), n)
+	if err != nil {
+		return verdict{}, err
 	}
-	return a.rules.principal(t.claims, v.now(), n)
+	now := v.now()
+	who, err := a.rules.principal(t.claims, now, n)
+	return verdict{who: who, by: a, keys: keys, at: now.Round(0)}, err
 }
 
 func (v *Verifier) checkSize(raw string) error {
@@ -226,31 +254,33 @@ func (v *Verifier) authorityOf(t token) (*authority, error) {
 	return a, nil
 }
 
-// verify checks everything about t but what it claims. With notes it returns no error.
-func (a *authority) verify(ctx context.Context, t token, size int, n *notes) error {
+// verify checks everything about t but what it claims, and returns what the keys that it asked were read from. With
+// notes it returns no error.
+func (a *authority) verify(ctx context.Context, t token, size int, n *notes) (from digest, err error) {
 	if err := a.checkSize(size); n.ends(sizeCheck, err) {
-		return err
+		return digest{}, err
 	}
 	method, err := a.method(t)
 	if n.ends(algCheck, err) {
-		return err
+		return digest{}, err
 	}
 	if err := a.checkType(t); n.ends(typCheck, err) {
-		return err
+		return digest{}, err
 	}
 	if method == nil { // which only Explain gets past: no key is for no algorithm
-		return nil
+		return digest{}, nil
 	}
-	set, err := a.keys(ctx, t.alg, t.kid)
+	set, keys, err := a.keys(ctx, t.alg, t.kid)
 	switch {
 	case n.endsAtKeys(err):
-		return err
+		return digest{}, err
 	case err == nil:
-		if err = checkSigned(t, method, set); n.ends(signatureCheck, err) {
-			return err
+		if err = checkSigned(t, method, keys); n.ends(signatureCheck, err) {
+			return digest{}, err
 		}
+		from = set.text
 	}
-	return nil
+	return from, nil
 }
 
 func (a *authority) checkSize(size int) error {
@@ -275,8 +305,8 @@ func (a *authority) checkType(t token) error {
 	return nil
 }
 
-func checkSigned(t token, method jwt.SigningMethod, set jwt.VerificationKeySet) error {
-	for _, key := range set.Keys {
+func checkSigned(t token, method jwt.SigningMethod, keys jwt.VerificationKeySet) error {
+	for _, key := range keys.Keys {
 		if method.Verify(t.signed, t.signature, key) == nil {
 			return nil
 		}

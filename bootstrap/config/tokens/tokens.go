@@ -15,6 +15,10 @@ const (
 	providersExample = `[{"issuer":"https://id.example.com/","audience":["jobgate"]}]`
 	secretExample    = "./jwt.secret" //nolint:gosec // a path
 	maxToken         = 16 << 10
+
+	// remembered is how many verified tokens are remembered: those of more callers than one process serves within the life
+	// of a token, in 6 MiB at most and 1.5 MiB as a rule.
+	remembered = 4096
 )
 
 // Settings are the issuers whose tokens are accepted, or the secret shared with the one that is.
@@ -63,8 +67,9 @@ func Load(env *config.Env) Settings {
 // Trusted is how many issuers are accepted.
 func (s Settings) Trusted() int { return max(1, len(s.Issuers)) }
 
-// Verifier returns the verifier that the settings ask for. It does no I/O.
+// Verifier returns the verifier that the settings ask for, which remembers tokens. It does no I/O.
 func (s Settings) Verifier(opts oidc.Options) (*oidc.Verifier, error) {
+	opts.Remember = remembered
 	if s.Shared != nil {
 		return oidc.NewSharedSecretVerifier(*s.Shared, opts)
 	}
