@@ -2,7 +2,7 @@ package apigateway
 
 import (
 	"errors"
-	"regexp"
+	"strings"
 )
 
 // A Deployment names one stage of one API, as the method ARN of an authorizer event does.
@@ -18,23 +18,89 @@ type Deployment struct {
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html.
 const maxMethodARN = 1600
 
-// methodARN takes each part from the alphabet that AWS documents for it, so that none can hold a wildcard, a separator
-// or a policy variable. A stage has at most 128 letters, digits, hyphens and underscores, or is an HTTP API's $default.
-// What follows the method is the caller's and is not looked at.
-var methodARN = regexp.MustCompile(`^arn:(aws(?:-[a-z]{1,8}){0,3}):execute-api:([a-z]{2}[a-z0-9-]{1,30}):([0-9]{12}):` +
-	`([a-z0-9]{1,64})/(\$default|[A-Za-z0-9_-]{1,128})/[A-Z]{1,16}(?:/|$)`)
-
 // ParseMethodARN returns the deployment that a method ARN belongs to:
 // arn:PARTITION:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/path.
+//
+// Each part is taken from the alphabet that AWS documents for it, so that none can hold a wildcard, a separator or a
+// policy variable. A stage has at most 128 letters, digits, hyphens and underscores, or is an HTTP API's $default.
+// What follows the method is the caller's and is not looked at.
 func ParseMethodARN(arn string) (Deployment, error) {
 	if len(arn) > maxMethodARN {
 		return Deployment{}, errors.New("method ARN over 1,600 bytes")
 	}
-	m := methodARN.FindStringSubmatch(arn)
-	if m == nil {
+	var d Deployment
+	rest, ok := strings.CutPrefix(arn, "arn:")
+	d.Partition, rest, _ = strings.Cut(rest, ":")
+	rest, isAPI := strings.CutPrefix(rest, "execute-api:")
+	d.Region, rest, _ = strings.Cut(rest, ":")
+	d.Account, rest, _ = strings.Cut(rest, ":")
+	d.API, rest, _ = strings.Cut(rest, "/")
+	d.Stage, rest, _ = strings.Cut(rest, "/")
+	method, _, _ := strings.Cut(rest, "/")
+	if !ok || !isAPI || !isPartition(d.Partition) || !isRegion(d.Region) || len(d.Account) != 12 || !only(d.Account, digit) ||
+		!within(d.API, 1, 64) || !only(d.API, lower|digit) ||
+		d.Stage != "$default" && (!within(d.Stage, 1, 128) || !only(d.Stage, upper|lower|digit|dash|underscore)) ||
+		!within(method, 1, 16) || !only(method, upper) {
 		return Deployment{}, errors.New("not a method ARN of execute-api")
 	}
-	return Deployment{Partition: m[1], Region: m[2], Account: m[3], API: m[4], Stage: m[5]}, nil
+	return d, nil
+}
+
+// isPartition reports whether s is aws, with up to three parts of up to eight letters after it.
+func isPartition(s string) bool {
+	first, rest, more := strings.Cut(s, "-")
+	if first != "aws" {
+		return false
+	}
+	for n := 1; more; n++ {
+		var part string
+		part, rest, more = strings.Cut(rest, "-")
+		if n > 3 || !within(part, 1, 8) || !only(part, lower) {
+			return false
+		}
+	}
+	return true
+}
+
+// isRegion reports whether s begins with two letters and goes on with letters, digits and hyphens: 3 to 32 in all.
+func isRegion(s string) bool {
+	return within(s, 3, 32) && only(s[:2], lower) && only(s[2:], lower|digit|dash)
+}
+
+func within(s string, least, most int) bool { return least <= len(s) && len(s) <= most }
+
+// An alphabet is a set of kinds of ASCII characters.
+type alphabet int
+
+const (
+	lower alphabet = 1 << iota
+	upper
+	digit
+	dash
+	underscore
+)
+
+// only reports whether s has no other characters than those of a.
+func only(s string, a alphabet) bool {
+	for i := range len(s) {
+		var kind alphabet
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z':
+			kind = lower
+		case 'A' <= c && c <= 'Z':
+			kind = upper
+		case '0' <= c && c <= '9':
+			kind = digit
+		case c == '-':
+			kind = dash
+		case c == '_':
+			kind = underscore
+		}
+		if kind&a == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // resource is the ARN of what lies at pattern ("METHOD/path") in the deployment.

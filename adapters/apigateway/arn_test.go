@@ -1,6 +1,8 @@
 package apigateway_test
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,13 +66,23 @@ func TestParseMethodARNRefusesWhatAWSWouldNotSend(t *testing.T) {
 	}
 }
 
+// methodARN is the grammar that ParseMethodARN reads by hand.
+var methodARN = regexp.MustCompile(`^arn:(aws(?:-[a-z]{1,8}){0,3}):execute-api:([a-z]{2}[a-z0-9-]{1,30}):([0-9]{12}):` +
+	`([a-z0-9]{1,64})/(\$default|[A-Za-z0-9_-]{1,128})/[A-Z]{1,16}(?:/|$)`)
+
 func FuzzParseMethodARN(f *testing.F) {
 	f.Add("arn:aws:execute-api:eu-central-1:123456789012:abcdef123/prod/GET/jobs")
 	f.Add("arn:aws-us-gov:execute-api:us-gov-west-1:123456789012:abcdef123/$default/POST/a:b/*")
 	f.Fuzz(func(t *testing.T, arn string) {
 		d, err := apigateway.ParseMethodARN(arn)
+		if (err == nil) != (len(arn) <= 1600 && methodARN.MatchString(arn)) {
+			t.Fatalf("%q: %v, which is not what the grammar says", arn, err)
+		}
 		if err != nil {
 			return
+		}
+		if got := []string{arn, d.Partition, d.Region, d.Account, d.API, d.Stage}; !slices.Equal(got[1:], methodARN.FindStringSubmatch(arn)[1:]) {
+			t.Errorf("%q gave %q", arn, got)
 		}
 		parts := d.Partition + d.Region + d.Account + d.API + d.Stage
 		if strings.ContainsAny(parts, "*?/:{} \n") {

@@ -28,9 +28,13 @@ func Token(authorization string) (string, error) {
 
 func isToken68(s string) bool {
 	s = strings.TrimRight(s, "=")
-	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~+/", c))
-	})
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~+/", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // Challenge returns the value of WWW-Authenticate (RFC 6750 §3) for the refusal err, or "" when a challenge would tell
