@@ -68,6 +68,10 @@ fuzz: ## Run each fuzz target for FUZZTIME
 mutate: ## Switch off each check of the token verifier in turn: some test has to fail (minutes)
 	go test -run '^TestEveryCheckOfTheVerifierIsNeeded$$' -timeout 60m -v ./adapters/oidc -mutate
 
+.PHONY: soak
+soak: ## Kill, pause and fill up real processes while clients submit, 20 times each (half an hour)
+	go test -run '^TestFaults$$' -count 1 -timeout 4h -v ./bootstrap/server -soak
+
 .PHONY: bench
 bench: ## Verification of tokens and the authorizer beside bare crypto, as ratios
 	go test -run '^$$' -bench . -benchmem .

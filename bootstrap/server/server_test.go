@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -22,7 +23,12 @@ import (
 	"github.com/jobgate/jobgate/domain/jobs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		childMain()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const secret = "the-secret-of-the-original" // short, as such secrets are
 

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package server_test
+
+import "errors"
+
+func mountTmpfs(string) error { return errors.New("there is none but on Linux") }
