@@ -2,7 +2,6 @@ package sqlstore_test
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/jobgate/jobgate/adapters/sqlstore"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
-	"github.com/jobgate/jobgate/ports"
 )
 
 // BenchmarkSubmitToDone is a job's whole life in the store, by 8 producers and the store's own queue.
@@ -65,60 +63,4 @@ func submitToDone(b *testing.B, store *sqlstore.Store) {
 	<-done
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
-}
-
-// BenchmarkBacklog is what one call costs with few and with many jobs queued.
-func BenchmarkBacklog(b *testing.B) {
-	for _, queued := range []int{1_000, 100_000} {
-		store := open(b, newPath(b), sqlstore.Options{})
-		fill(b, store, queued)
-		backlog(b, store, queued)
-	}
-}
-
-func backlog(b *testing.B, store *sqlstore.Store, queued int) {
-	b.Helper()
-	ctx := context.Background()
-	some := create(b, store, newJob(b, time.Now()))
-	for _, call := range []struct {
-		name string
-		do   func() error
-	}{
-		{"create", func() error { _, _, err := store.Create(ctx, newJob(b, time.Now())); return err }},
-		{"get", func() error { _, err := store.Get(ctx, some.ID); return err }},
-		{"page", func() error { _, err := store.List(ctx, ports.JobQuery{Owner: &owner, Limit: 20}); return err }},
-		{"take", func() error { _, err := store.Take(ctx, 1); return err }},
-	} {
-		b.Run(fmt.Sprintf("%s/%d", call.name, queued), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := call.do(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func fill(b *testing.B, store *sqlstore.Store, n int) {
-	b.Helper()
-	var next atomic.Int64
-	done := make(chan error)
-	const fillers = 64
-	for range fillers {
-		go func() {
-			for next.Add(1) <= int64(n) {
-				if _, _, err := store.Create(context.Background(), newJob(b, time.Now())); err != nil {
-					done <- err
-					return
-				}
-			}
-			done <- nil
-		}()
-	}
-	for range fillers {
-		if err := <-done; err != nil {
-			b.Fatal(err)
-		}
-	}
 }

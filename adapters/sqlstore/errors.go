@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 
@@ -45,6 +46,10 @@ func translate(err error) error {
 			return domain.Wrap(err, domain.Unavailable, domain.ReasonUnavailable, "the store is busy")
 		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 			return domain.Wrap(err, domain.Unavailable, domain.ReasonUnavailable, "the store did not answer")
+		case sqlite3.SQLITE_NOTADB:
+			return domain.Wrap(err, domain.Internal, domain.ReasonInternal, "the store's file is no database")
+		case sqlite3.SQLITE_CORRUPT:
+			return domain.Wrap(err, domain.Internal, domain.ReasonInternal, "the store's file is damaged")
 		case sqlite3.SQLITE_TOOBIG:
 			return domain.Wrap(err, domain.TooLarge, domain.ReasonTooLarge, "the job is larger than the store can hold")
 		}
@@ -77,6 +82,20 @@ func translatePostgres(err error, code string) error {
 	default:
 		return domain.Wrap(err, domain.Internal, domain.ReasonInternal, "the store failed")
 	}
+}
+
+// inFile has an error that came of SQLite name its file, in what is logged and not in what a caller is shown.
+func inFile(err error, path string) error {
+	e, ok := errors.AsType[*domain.Error](err)
+	if !ok {
+		return err
+	}
+	if _, ok := errors.AsType[*sqlite.Error](e.Err); !ok {
+		return err
+	}
+	named := *e
+	named.Err = fmt.Errorf("%s: %w", path, e.Err)
+	return &named
 }
 
 // lostConnection reports whether err is of the connection to a server, and not of what the server said.

@@ -3,6 +3,15 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/jobgate/jobgate/domain"
 )
 
 // Commits returns how many transactions SQLite's writer has committed.
@@ -79,15 +88,101 @@ func SQLiteStatements() map[string]Statement {
 func PostgresStatements() map[string]Statement { return statements(postgresDialect, "jobs_pkey") }
 
 func statements(d dialect, key string) map[string]Statement {
-	return map[string]Statement{
-		"take":          {d.dueSQL(), "jobs_open"},
-		"expire":        {d.expireSQL(), "jobs_expired"},
-		"get":           {loadSQL, key},
-		"update":        {storeSQL, key},
-		"postpone":      {postponeSQL, key},
-		"scan of all":   {scanAnySQL, "jobs_newest"},
-		"page of all":   {pageAnySQL, "jobs_newest"},
-		"scan of owner": {d.scanOwnedSQL(), "jobs_owned"},
-		"page of owner": {d.pageOwnedSQL(), "jobs_owned"},
+	all := map[string]Statement{
+		"take":     {d.dueSQL(), "jobs_open"},
+		"expire":   {d.expireSQL(), "jobs_expired"},
+		"get":      {loadSQL, key},
+		"update":   {storeSQL, key},
+		"postpone": {postponeSQL, key},
+		"oldest":   {oldestSQL, "jobs_waiting"},
 	}
+	for name, of := range map[string]struct {
+		list  list
+		index string
+	}{
+		"all": {ofAll, "jobs_newest"}, "all of owner": {ofOwner, "jobs_owned"},
+		"running": {ofRunning, "jobs_running"}, "running of owner": {ofRunningOwner, "jobs_running"},
+		"ended": {ofEnded, "jobs_ended"}, "ended of owner": {ofEndedOwner, "jobs_ended_owned"},
+	} {
+		scan, page := d.listSQL(of.list)
+		all["scan: "+name], all["page: "+name] = Statement{scan, of.index}, Statement{page, of.index}
+	}
+	return all
+}
+
+// OpenAt is Open by a program that knows the schema up to a version.
+func OpenAt(ctx context.Context, url string, opts Options, version int) (*Store, error) {
+	return open(ctx, url, opts, migrations[:version])
+}
+
+// Fill stores n new jobs in few steps, as job makes them, and leaves the database as it is some time after that.
+func (s *Store) Fill(ctx context.Context, n int, job func(i int) domain.Job) error {
+	// The rows come in the order of no index: there is to be room for all of them.
+	before, after := []string{"PRAGMA cache_size = -400000"}, []string{"PRAGMA wal_checkpoint(TRUNCATE)"}
+	if _, ok := s.engine.(*postgresEngine); ok {
+		before, after = nil, []string{"SET statement_timeout = 0; SET lock_timeout = 0", "VACUUM ANALYZE jobs", "CHECKPOINT"}
+	}
+	if err := s.runAll(ctx, before); err != nil {
+		return err
+	}
+	const step = 20_000
+	for begin := 0; begin < n; begin += step {
+		rows := make([]row, 0, step)
+		for i := begin; i < min(begin+step, n); i++ {
+			job := job(i)
+			job.Revision = 1
+			row, err := encode(job)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		if err := s.fill(ctx, rows); err != nil {
+			return err
+		}
+	}
+	return s.runAll(ctx, after)
+}
+
+// runAll runs statements on one connection, outside of any transaction.
+func (s *Store) runAll(ctx context.Context, statements []string) error {
+	conn := s.connection()
+	if p, ok := s.engine.(*postgresEngine); ok {
+		own, err := p.db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer own.Raw(func(any) error { return driver.ErrBadConn }) //nolint:errcheck // its settings are no other's
+		conn = own
+	}
+	for _, statement := range statements {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) fill(ctx context.Context, rows []row) error {
+	p, ok := s.engine.(*postgresEngine)
+	if !ok {
+		return s.engine.write(ctx, func(ctx context.Context, w *writes) error {
+			for i := range rows {
+				if _, err := w.insert(ctx, &rows[i], time.Time{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	conn, err := p.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	return conn.Raw(func(driverConn any) error {
+		source := pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) { return rows[i].values(), nil })
+		_, err := driverConn.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{"jobs"}, strings.Split(columns, ", "), source)
+		return err
+	})
 }

@@ -23,3 +23,6 @@ func flock(f *os.File, exclusive bool) error {
 		}
 	}
 }
+
+// unlock gives the lock back at once. Closing the file may not: a process that is just being started has it open too.
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

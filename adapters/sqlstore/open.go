@@ -8,7 +8,7 @@ import (
 	"github.com/jobgate/jobgate/domain"
 )
 
-// openTimeout bounds the wait for other processes that start, or migrate, at the same time.
+// openTimeout bounds the wait for other processes that start at the same time. A migration takes what it takes.
 const openTimeout = 30 * time.Second
 
 // Open opens the database that url names, and creates or migrates its tables when it has to.
@@ -25,18 +25,22 @@ const openTimeout = 30 * time.Second
 // either side wants it alone; Unavailable when it cannot be opened now; Internal when it is no database of this or an
 // older version, nor of a newer one that this one can go on using.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
+	return open(ctx, url, opts, migrations[:])
+}
+
+// open is Open by a program that knows the schema as far as known.
+func open(ctx context.Context, url string, opts Options, known []migration) (*Store, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	s := &Store{opts: opts, closing: make(chan struct{})}
 	var err error
 	switch path, isFile := strings.CutPrefix(url, "sqlite:"); {
 	case isFile && path != "":
-		s.engine, s.reads, err = openSQLite(ctx, path, opts)
+		s.file = path
+		s.engine, s.reads, err = openSQLite(ctx, path, opts, known)
 	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
-		s.engine, s.reads, err = openPostgres(ctx, url, opts)
+		s.engine, s.reads, err = openPostgres(ctx, url, opts, known)
 	default:
 		err = domain.Errorf(domain.Invalid, domain.ReasonInvalidFields, "the store's URL must be sqlite:PATH or postgres://HOST/DATABASE")
 	}

@@ -45,28 +45,30 @@ const (
 
 	// migrationLock is the advisory lock of whoever migrates: "jobgate" in ASCII.
 	migrationLock = 0x6a6f6267617465
-	// oldestReader is the oldest version whose programs can go on using the schema as it is now.
-	oldestReader = 1
+	// migrationTimeout bounds a migration, and the wait for that of another process.
+	migrationTimeout = time.Hour
 )
 
 // postgresDialect is how PostgreSQL words what SQLite words differently. The owner in a second comparison is for the
 // planner, which then sees more in jobs_owned: where one owner has had most of the jobs it would take jobs_newest, and
 // search all of it for the few of another.
 var postgresDialect = dialect{
-	skipLocked:  ` FOR UPDATE SKIP LOCKED`,
-	beforeOwned: isBefore + ` AND (issuer, subject, created_at, id) < ($7, $8, $1, $2)`,
-	filler:      `decode(repeat('00', $1), 'hex')`,
+	skipLocked:       ` FOR UPDATE SKIP LOCKED`,
+	beforeOwned:      isBefore + ` AND (issuer, subject, created_at, id) < ($7, $8, $1, $2)`,
+	beforeEndedOwned: isBefore + ` AND (issuer, subject, status, created_at, id) < ($7, $8, $4, $1, $2)`,
+	filler:           `decode(repeat('00', $1), 'hex')`,
 }
 
 // sessionSQL is what every connection begins with. There is one index for each query, whatever the statistics say: a
-// plan that changes as they age is how a queue on PostgreSQL comes to a halt. JIT compilation, which starts at a cost
-// that a ban of plans puts on others, costs more than any query here. A commit that is not on disk would be lost with
-// the server's processes.
+// plan that changes as they age is how a queue on PostgreSQL comes to a halt. The plan is made once, and not for each
+// call with more work than the call itself. JIT compilation, which starts at a cost that a ban of plans puts on others,
+// costs more than any query here. A commit that is not on disk would be lost with the server's processes.
 const sessionSQL = `
 	SET statement_timeout = '10s';
 	SET lock_timeout = '3s';
 	SET idle_in_transaction_session_timeout = '5s';
 	SET default_transaction_isolation = 'read committed';
+	SET plan_cache_mode = force_generic_plan;
 	SET enable_seqscan = off;
 	SET enable_bitmapscan = off;
 	SET enable_sort = off;
@@ -86,7 +88,7 @@ type postgresEngine struct {
 	stopped chan struct{} // closed when the notifier has ended
 }
 
-func openPostgres(ctx context.Context, url string, opts Options) (engine, reads, error) {
+func openPostgres(ctx context.Context, url string, opts Options, known []migration) (engine, reads, error) {
 	if opts.Exclusive {
 		return nil, reads{}, domain.Errorf(domain.Invalid, domain.ReasonInvalidFields, "a PostgreSQL store is shared, it cannot be had alone")
 	}
@@ -107,7 +109,7 @@ func openPostgres(ctx context.Context, url string, opts Options) (engine, reads,
 	p.db.SetMaxIdleConns(maxConns)
 	p.db.SetConnMaxIdleTime(connIdle)
 	p.db.SetConnMaxLifetime(connLife)
-	r, err := p.open(ctx)
+	r, err := p.open(ctx, known)
 	if err != nil {
 		return nil, reads{}, errors.Join(translate(err), p.db.Close())
 	}
@@ -115,17 +117,15 @@ func openPostgres(ctx context.Context, url string, opts Options) (engine, reads,
 	return p, r, nil
 }
 
-func (p *postgresEngine) open(ctx context.Context) (reads, error) {
-	var encoding string
-	if err := p.db.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+func (p *postgresEngine) open(ctx context.Context, known []migration) (reads, error) {
+	if err := p.check(ctx); err != nil {
 		return reads{}, err
 	}
-	if encoding != "UTF8" {
-		return reads{}, domain.Errorf(domain.Internal, domain.ReasonInternal, "the store's database is encoded in %s, and not in UTF8", encoding)
-	}
-	if err := p.migrate(ctx); err != nil {
+	if err := p.migrate(ctx, known); err != nil {
 		return reads{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	var err error
 	if p.statements, err = prepareWrites(ctx, p.db, postgresDialect); err != nil {
 		return reads{}, err
@@ -135,10 +135,26 @@ func (p *postgresEngine) open(ctx context.Context) (reads, error) {
 	return r, err
 }
 
+// check returns nil when the server answers and the database can hold any job.
+func (p *postgresEngine) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	var encoding string
+	if err := p.db.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return domain.Errorf(domain.Internal, domain.ReasonInternal, "the store's database is encoded in %s, and not in UTF8", encoding)
+	}
+	return nil
+}
+
 // migrate brings the schema up to date in one transaction. Of several processes at it one does, and the others see
 // that it is done.
-func (p *postgresEngine) migrate(ctx context.Context) error {
-	if version, err := schemaVersion(ctx, p.db); err != nil || version >= len(migrations) {
+func (p *postgresEngine) migrate(ctx context.Context, known []migration) error {
+	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
+	defer cancel()
+	if version, err := schemaVersion(ctx, p.db, known); err != nil || version >= len(known) {
 		return err // without a lock, or the right to change anything
 	}
 	tx, err := p.db.BeginTx(ctx, nil)
@@ -152,8 +168,8 @@ func (p *postgresEngine) migrate(ctx context.Context) error {
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock); err != nil {
 		return err
 	}
-	version, err := schemaVersion(ctx, tx)
-	if err != nil || version >= len(migrations) {
+	version, err := schemaVersion(ctx, tx, known)
+	if err != nil || version >= len(known) {
 		return err
 	}
 	if version == 0 {
@@ -162,12 +178,12 @@ func (p *postgresEngine) migrate(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, m := range migrations[version:] {
+	for _, m := range known[version:] {
 		if _, err := tx.ExecContext(ctx, m.postgres); err != nil {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE jobs_schema SET version = $1, oldest = $2", len(migrations), oldestReader); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE jobs_schema SET version = $1, oldest = $2", len(known), known[len(known)-1].oldest); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -176,7 +192,7 @@ func (p *postgresEngine) migrate(ctx context.Context) error {
 // schemaVersion returns 0 where there is no schema. That of a newer program will do while it says so.
 func schemaVersion(ctx context.Context, q interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-},
+}, known []migration,
 ) (version int, err error) {
 	// Not to_regclass, which remembers in a transaction that there was none before it.
 	const find = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = 'jobs_schema' AND pg_catalog.pg_table_is_visible(oid))"
@@ -188,8 +204,8 @@ func schemaVersion(ctx context.Context, q interface {
 	if err := q.QueryRowContext(ctx, "SELECT version, oldest FROM jobs_schema").Scan(&version, &oldest); err != nil {
 		return 0, err
 	}
-	if oldest > len(migrations) {
-		return 0, errNewer(version)
+	if oldest > len(known) {
+		return 0, errNewer(oldest, len(known))
 	}
 	return version, nil
 }

@@ -17,7 +17,38 @@ type reads struct {
 	snapshot   sql.TxOptions // of a transaction that sees one state of the database
 	timeout    time.Duration // of a call; 0: none
 	jobStmt    *sql.Stmt
-	owned, any listStmts
+	oldestStmt *sql.Stmt
+	lists      [len(allLists)]listStmts
+}
+
+// A list is one that an index has in its order.
+type list int
+
+const (
+	ofAll list = iota
+	ofOwner
+	ofRunning
+	ofRunningOwner // there are no more running jobs than workers have hands: those of one owner are picked from all
+	ofEnded        // the dead, or the cancelled: few among all that succeed
+	ofEndedOwner
+)
+
+var allLists = [...]list{ofAll, ofOwner, ofRunning, ofRunningOwner, ofEnded, ofEndedOwner}
+
+// listFor returns the list that has the jobs of query, and as few others as can be.
+func listFor(query ports.JobQuery) list {
+	of := ofAll
+	switch query.Status {
+	case domain.Running:
+		of = ofRunning
+	case domain.Dead, domain.Cancelled:
+		of = ofEnded
+	default: // there is no index for a status that most jobs have
+	}
+	if query.Owner != nil {
+		of++
+	}
+	return of
 }
 
 // listStmts are one list, newest first: what a page comes to, and its jobs.
@@ -29,26 +60,43 @@ const (
 	isMatch  = `(expires_at = 0 OR expires_at > $3) AND ($4 = '' OR status = $4) AND ($5 = '' OR name = $5)`
 	newest   = ` ORDER BY created_at DESC, id DESC LIMIT $6`
 	isOwned  = ` AND issuer = $7 AND subject = $8`
+	// isOwnedToo is isOwned where another index than that of owners is to be used.
+	isOwnedToo = ` AND issuer || '' = $7 AND subject || '' = $8`
 
-	scanAnySQL = `SELECT created_at, id, ` + isMatch + ` FROM jobs WHERE ` + isBefore + newest
-	pageAnySQL = `SELECT ` + columns + ` FROM jobs WHERE ` + isBefore + ` AND ` + isMatch + newest
+	// These are word for word the conditions of indexes: only so are they used.
+	isRunning = ` AND status = 'running'`
+	isEnded   = ` AND status IN ('dead', 'cancelled') AND status = $4`
+
+	oldestSQL = `SELECT due_at FROM jobs WHERE status = 'queued' ORDER BY due_at LIMIT 1`
 )
 
-func (d dialect) scanOwnedSQL() string {
-	return `SELECT created_at, id, ` + isMatch + ` FROM jobs WHERE ` + d.beforeOwned + isOwned + newest
-}
-
-func (d dialect) pageOwnedSQL() string {
-	return `SELECT ` + columns + ` FROM jobs WHERE ` + d.beforeOwned + isOwned + ` AND ` + isMatch + newest
+// listSQL returns the two statements of a list. Of the first, the last column says whether a row belongs to the page.
+func (d dialect) listSQL(of list) (scan, page string) {
+	where, match := isBefore, isMatch
+	switch of {
+	case ofAll:
+	case ofOwner:
+		where = d.beforeOwned + isOwned
+	case ofRunning:
+		where += isRunning
+	case ofRunningOwner:
+		where, match = where+isRunning, isMatch+isOwnedToo
+	case ofEnded:
+		where += isEnded
+	case ofEndedOwner:
+		where = d.beforeEndedOwned + isEnded + isOwned
+	}
+	return `SELECT created_at, id, ` + match + ` FROM jobs WHERE ` + where + newest,
+		`SELECT ` + columns + ` FROM jobs WHERE ` + where + ` AND ` + match + newest
 }
 
 func prepareReads(ctx context.Context, db *sql.DB, d dialect) (reads, error) {
 	r := reads{db: db, snapshot: sql.TxOptions{ReadOnly: true}}
-	err := prepare(ctx, db, map[**sql.Stmt]string{
-		&r.jobStmt:  loadSQL,
-		&r.any.scan: scanAnySQL, &r.any.page: pageAnySQL,
-		&r.owned.scan: d.scanOwnedSQL(), &r.owned.page: d.pageOwnedSQL(),
-	})
+	statements := map[**sql.Stmt]string{&r.jobStmt: loadSQL, &r.oldestStmt: oldestSQL}
+	for _, of := range allLists {
+		statements[&r.lists[of].scan], statements[&r.lists[of].page] = d.listSQL(of)
+	}
+	err := prepare(ctx, db, statements)
 	return r, err
 }
 
@@ -65,6 +113,15 @@ func (r *reads) job(ctx context.Context, id string) (domain.Job, error) {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	return loadJob(r.jobStmt.QueryRowContext(ctx, id))
+}
+
+// oldest returns when the queued job that is or was due first is due. sql.ErrNoRows when none is queued.
+func (r *reads) oldest(ctx context.Context) (time.Time, error) {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	var due int64
+	err := r.oldestStmt.QueryRowContext(ctx).Scan(&due)
+	return instant(due), err
 }
 
 // page reads one page in one snapshot, in two steps. The first looks at no more than maxExamined rows, and of each at
@@ -84,9 +141,8 @@ func (r *reads) page(ctx context.Context, query ports.JobQuery, now time.Time) (
 	if !query.After.IsZero() {
 		args[0], args[1] = millis(query.After.CreatedAt), query.After.ID
 	}
-	list := r.any
+	list := r.lists[listFor(query)]
 	if query.Owner != nil {
-		list = r.owned
 		args = append(args, query.Owner.Issuer, query.Owner.Subject)
 	}
 

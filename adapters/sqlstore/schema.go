@@ -4,12 +4,19 @@ import (
 	"github.com/jobgate/jobgate/domain"
 )
 
-// A migration leads from one version of the schema to the next, in the words of each database.
-type migration struct{ sqlite, postgres string }
+// A migration leads from one version of the schema to the next, in the words of each database. It runs in one
+// transaction: writes wait meanwhile, or are refused as Unavailable, a few seconds for a million jobs.
+type migration struct {
+	// oldest is the oldest version whose programs can go on using the schema as it is then. The version before has to be
+	// among them: it may be running beside, and be started again.
+	oldest int
 
-// migrations are never changed once released, and leave the schema such that the version before can go on using it: it
-// may be running beside, and be started again.
+	sqlite, postgres string
+}
+
+// migrations are never changed once released.
 var migrations = [...]migration{{
+	oldest: 1,
 	sqlite: `CREATE TABLE jobs (
 		id          TEXT PRIMARY KEY,
 		issuer      TEXT NOT NULL,
@@ -58,9 +65,22 @@ var migrations = [...]migration{{
 	CREATE INDEX jobs_newest ON jobs (created_at, id);
 	CREATE TABLE probe (id INTEGER PRIMARY KEY, filler BYTEA NOT NULL);
 	ALTER TABLE probe ALTER COLUMN filler SET STORAGE EXTERNAL;`,
+}, {
+	// The jobs of a status that few have are found among all others, and the one that has waited longest.
+	oldest:   1,
+	sqlite:   rareIndexes,
+	postgres: rareIndexes,
 }}
 
-func errNewer(version int) error {
+// rareIndexes cost a job that succeeds two small entries, and the others nothing until they have ended.
+const rareIndexes = `
+	CREATE INDEX jobs_waiting ON jobs (due_at) WHERE status = 'queued';
+	CREATE INDEX jobs_running ON jobs (created_at, id) WHERE status = 'running';
+	CREATE INDEX jobs_ended ON jobs (status, created_at, id) WHERE status IN ('dead', 'cancelled');
+	CREATE INDEX jobs_ended_owned ON jobs (issuer, subject, status, created_at, id) WHERE status IN ('dead', 'cancelled');`
+
+// errNewer is a schema that only programs from version oldest on can use.
+func errNewer(oldest, known int) error {
 	return domain.Errorf(domain.Internal, domain.ReasonInternal,
-		"the store has schema version %d, written by a newer program; this one knows versions up to %d", version, len(migrations))
+		"the store was written by a newer program and needs schema version %d; this one knows versions up to %d", oldest, known)
 }

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -44,6 +45,7 @@ type Store struct {
 	engine engine
 	reads  reads
 
+	file     string // of SQLite's
 	close    sync.Once
 	closeErr error
 	closing  chan struct{} // closed when Close begins
@@ -205,6 +207,23 @@ func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
 	return taken.jobs, nil
 }
 
+// OldestDue returns when the longest-waiting job became due: the earliest due time of all queued jobs, whether nobody
+// has taken them yet, a broker has them, or they wait for their retry, unless that time is still to come. A job that a
+// worker has claimed waits no longer, even if it has lost that worker. ok is false when no queued job is due. It reads
+// one entry of an index, however many jobs there are. Errors are those of Get.
+func (s *Store) OldestDue(ctx context.Context) (due time.Time, ok bool, err error) {
+	due, err = s.reads.oldest(ctx)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return time.Time{}, false, nil
+	case err != nil:
+		return time.Time{}, false, s.translate(err)
+	case due.After(s.opts.Now()):
+		return time.Time{}, false, nil
+	}
+	return due, true, nil
+}
+
 // Expire implements ports.JobSchedule.
 func (s *Store) Expire(ctx context.Context, limit int) (int, error) {
 	removed := 0
@@ -256,6 +275,6 @@ func (s *Store) translate(err error) error {
 	case <-s.closing:
 		return errClosed
 	default:
-		return translate(err)
+		return inFile(translate(err), s.file)
 	}
 }

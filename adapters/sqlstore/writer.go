@@ -131,7 +131,7 @@ func (e *sqliteEngine) commitGroup(first *write, group []*write) {
 		if err != nil {
 			w.err = err
 		}
-		w.done <- w.err
+		w.done <- inFile(w.err, e.path)
 		group[i] = nil
 	}
 }

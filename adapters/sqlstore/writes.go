@@ -10,9 +10,10 @@ import (
 
 // A dialect is what SQLite and PostgreSQL word differently.
 type dialect struct {
-	skipLocked  string // at the end of a query whose rows are changed next
-	beforeOwned string // isBefore in the list of one owner
-	filler      string // as many bytes as $1 says
+	skipLocked       string // at the end of a query whose rows are changed next
+	beforeOwned      string // isBefore in the list of one owner
+	beforeEndedOwned string // isBefore in the list of one owner's dead or cancelled jobs
+	filler           string // as many bytes as $1 says
 }
 
 // The statements, with parameters as SQLite and PostgreSQL both know them.
@@ -69,7 +70,7 @@ type preparer interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-// prepare prepares statements, which are closed with what they run on.
+// prepare prepares statements, which on closes.
 func prepare(ctx context.Context, on preparer, statements map[**sql.Stmt]string) error {
 	for stmt, text := range statements {
 		var err error

@@ -92,6 +92,7 @@ func JobStore(t *testing.T, open func(t *testing.T, now func() time.Time) JobSto
 		{"an expired job's id can be used again", (*storeSuite).createOverExpired},
 		{"expire removes expired jobs alone", (*storeSuite).expire},
 		{"a list shows an owner's jobs alone, newest first", (*storeSuite).listOwner},
+		{"owners whose names run into each other are told apart", (*storeSuite).listSimilarOwners},
 		{"a list without owner shows everybody's jobs", (*storeSuite).listAll},
 		{"pages join to the whole list, each job once, while jobs arrive", (*storeSuite).listPages},
 		{"jobs of one instant are listed in the order of their ids", (*storeSuite).listTies},
@@ -391,6 +392,34 @@ func (s *storeSuite) listOwner(t *testing.T) {
 	}
 	if got := s.list(t, ports.JobQuery{Owner: &domain.Identity{Issuer: "https://nobody.example", Subject: "x"}, Limit: 100}); len(got) != 0 {
 		t.Errorf("List of an owner without jobs = %v", got)
+	}
+}
+
+func (s *storeSuite) listSimilarOwners(t *testing.T) {
+	want := map[domain.Identity]string{}
+	for _, owner := range []domain.Identity{
+		{Issuer: "ab", Subject: "c"}, {Issuer: "a", Subject: "bc"}, {Issuer: "abc"}, {Subject: "abc"},
+		{Issuer: "a#b", Subject: "c"}, {Issuer: "a", Subject: "b#c"}, {Issuer: "a:b", Subject: "c"}, {Issuer: "a", Subject: "b:c"},
+		{Issuer: "1:a", Subject: "b"}, {Issuer: "1", Subject: "a:b"}, {Issuer: "a\nb", Subject: "c"}, {Issuer: "a", Subject: "b\nc"},
+		{Issuer: "a\x00b", Subject: "c"}, {Issuer: "a", Subject: "b\x00c"}, {Issuer: "a", Subject: "b"}, {Issuer: "a", Subject: "b\x00"},
+		{Issuer: "a", Subject: "B"}, {Issuer: "a", Subject: "b "}, {Issuer: "a", Subject: "b%"}, {Issuer: "a", Subject: "_"},
+		{Issuer: "a", Subject: "\u00e9"}, {Issuer: "a", Subject: "e\u0301"}, // the same to a reader
+	} {
+		job := NewJob(t, s.clock.Advance(time.Millisecond), owner, "mine")
+		switch _, _, err := s.Store.Create(s.ctx, job); {
+		case err == nil:
+			want[owner] = job.ID
+		case domain.KindOf(err) != domain.Invalid: // a store may not hold every character
+			t.Fatal(err)
+		}
+	}
+	for owner, id := range want {
+		if got := s.list(t, ports.JobQuery{Owner: &owner, Limit: 100}); !slices.Equal(got, []string{id}) {
+			t.Errorf("List of %+q = %v, want %v alone", owner, got, id)
+		}
+	}
+	if len(want) < 16 {
+		t.Errorf("the store holds jobs of %d owners only", len(want))
 	}
 }
 
