@@ -30,6 +30,8 @@ type Config struct {
 	LegacyQueue string        // of another program, to take jobs from as well
 	Durability  sqlstore.Durability
 	Concurrency int
+	Metrics     string // address that they are served at; empty: nowhere
+	Tracing     Tracing
 	Drain       time.Duration
 	Tokens      tokens.Settings // of an API
 	API         intake.Config
@@ -61,6 +63,10 @@ func LoadConfig(getenv func(string) string, role string, handlers jobs.Handlers)
 	if cfg.LegacyQueue != "" && cfg.Broker == "" {
 		env.Wrong("LEGACY_QUEUE", "", "is a queue of a broker, and BROKER_URL is not set")
 	}
+	if env.String("METRICS_ADDR", "") != "" {
+		cfg.Metrics = env.Address("METRICS_ADDR", "127.0.0.1:9090")
+	}
+	cfg.Tracing = loadTracing(env)
 	if env.OneOf("DURABILITY", "process", "power") == "power" {
 		cfg.Durability = sqlstore.Power
 	}

@@ -14,7 +14,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/jobgate/jobgate/adapters/httpapi"
 	"github.com/jobgate/jobgate/adapters/oidc"
+	"github.com/jobgate/jobgate/adapters/opentelemetry"
+	"github.com/jobgate/jobgate/adapters/prometheus"
 	"github.com/jobgate/jobgate/adapters/rabbitmq"
 	"github.com/jobgate/jobgate/adapters/sqlstore"
 	"github.com/jobgate/jobgate/adapters/wire/bearer"
@@ -34,7 +37,7 @@ const (
 	prefetchTimeout = 5 * time.Second
 )
 
-// Main runs the program with the given handlers and exits; with none, each job is logged and succeeds.
+// Main runs the program with the given handlers and exits; with none, and no webhooks, each job is logged and succeeds.
 func Main(handlers jobs.Handlers) {
 	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 		return Run(ctx, args, getenv, stdout, stderr, handlers)
@@ -57,6 +60,11 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer s.close()
+	if s.scraped != "" {
+		if _, err := fmt.Fprintf(stdout, "metrics are at http://%s/metrics\n", s.scraped); err != nil {
+			return err
+		}
+	}
 	if _, err := fmt.Fprintf(stdout, "jobgate server (%s) listens on http://%s\n", cfg.Role, s.Listener.Addr()); err != nil {
 		return err
 	}
@@ -68,44 +76,61 @@ type server struct {
 	service.Service
 	closers []func() error // in the order of opening
 	checks  map[string]func(context.Context) error
+	metrics *prometheus.Metrics
+	scraped string                 // address of the metrics; empty: nowhere
+	tracing *opentelemetry.Tracing // nil: there is none
 }
 
 // start opens and wires everything. What it returns is to be closed.
 func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Logger) (_ *server, err error) {
-	s := &server{Service: service.Service{Drain: cfg.Drain, Log: log}, checks: map[string]func(context.Context) error{}}
+	pattern := cfg.Worker.Handlers(handlers, log).Pattern
+	s := &server{
+		Service: service.Service{Drain: cfg.Drain, Log: log}, checks: map[string]func(context.Context) error{},
+		metrics: prometheus.New(config.Version(), pattern),
+	}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	store, err := sqlstore.Open(ctx, string(cfg.Store), sqlstore.Options{Durability: cfg.Durability, Report: report(log, "store")})
+	s.trace(cfg.Tracing, pattern)
+	if err := s.scrape(ctx, cfg.Metrics); err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.Open(ctx, string(cfg.Store), sqlstore.Options{Durability: cfg.Durability, Report: s.report("store")})
 	if err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, store.Close)
 	s.checks["store"] = store.Ready
+	s.metrics.Queue(store.OldestDue)
 	backend := intake.Backend{Store: store, Schedule: store}
 	consumer, err := s.queue(cfg, store, &backend)
 	if err != nil {
 		return nil, err
 	}
-	backend.Dispatcher = zaplog.Dispatcher(backend.Dispatcher, log)
+	backend.Dispatcher = s.metrics.Dispatcher(zaplog.Dispatcher(backend.Dispatcher, log))
 	if cfg.Broker == "" {
 		s.Parts = append(s.Parts, service.Every(time.Minute, func(ctx context.Context) error {
 			_, err := jobs.Expire(ctx, store)
 			return err
-		}, report(log, "expired jobs could not be removed")))
+		}, s.report("removal of expired jobs")))
 	} else {
 		sweep := &jobs.Sweep{Schedule: store, Dispatcher: backend.Dispatcher}
 		s.Parts = append(s.Parts, service.Every(poll, func(ctx context.Context) error {
 			_, err := sweep.Pass(ctx)
 			return err
-		}, report(log, "due loop")))
+		}, s.report("due loop")))
 	}
 	if cfg.Role != roleAPI {
 		worker := runner.New(cfg.Worker, store, handlers, log)
+		worker.Handler, worker.Settled = s.metrics.Handler(worker.Handler), s.metrics.Settled(worker.Settled)
+		if s.tracing != nil {
+			worker.Handler = s.tracing.Handler(worker.Handler)
+		}
+		deliver := s.metrics.Deliver(worker.Deliver)
 		s.Parts = append(s.Parts, func(ctx, running context.Context) error {
-			return consumer.Consume(ctx, func(_ context.Context, d domain.Delivery) domain.Disposition { return worker.Deliver(running, d) })
+			return consumer.Consume(ctx, func(_ context.Context, d domain.Delivery) domain.Disposition { return deliver(running, d) })
 		})
 	}
 	api := http.NotFoundHandler()
@@ -125,7 +150,7 @@ func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Log
 func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backend) (ports.JobConsumer, error) {
 	if cfg.Broker == "" {
 		queue := jobs.NewQueue(store, time.Now, cfg.Concurrency, poll)
-		queue.Report = report(s.Log, "queue")
+		queue.Report = s.report("queue")
 		backend.Dispatcher, backend.StoreIsQueue = queue, true
 		if cfg.Role != roleAPI {
 			s.Parts = append(s.Parts, func(ctx, _ context.Context) error {
@@ -138,7 +163,7 @@ func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backen
 		}
 		return queue, nil
 	}
-	broker, err := rabbitmq.Open(string(cfg.Broker), rabbitmq.Options{Report: report(s.Log, "broker")})
+	broker, err := rabbitmq.Open(string(cfg.Broker), rabbitmq.Options{Report: s.report("broker")})
 	if err != nil {
 		return nil, err
 	}
@@ -169,8 +194,15 @@ func (s *server) api(ctx context.Context, cfg Config, backend intake.Backend) (h
 	if err := verifier.Prefetch(prefetch); err != nil {
 		s.Log.Warn("the keys could not be fetched ahead; the first request fetches them", zap.Error(err))
 	}
-	gate := &access.Gate{Verifier: verifier, Policy: cfg.API.Policy}
-	return intake.New(cfg.API, backend, intake.Front{Identify: identify(gate)}, s.Log), nil
+	gate := &access.Gate{Verifier: s.metrics.Verifier(verifier), Policy: cfg.API.Policy}
+	api := s.metrics.API(intake.New(cfg.API, backend, intake.Front{
+		Identify: identify(gate),
+		Refused:  func(f httpapi.Failure) { s.metrics.Refused(f.Method, f.Route, f.Err) },
+	}, s.Log))
+	if s.tracing != nil {
+		api = s.tracing.API(api)
+	}
+	return api, nil
 }
 
 // identify lets the bearer of a token in whom the policy allows the route's action at all: it is decided here, before
@@ -211,8 +243,12 @@ func routes(health, api http.Handler) http.Handler {
 	})
 }
 
-func report(log *zap.Logger, from string) func(error) {
-	return func(err error) { log.Error(from, zap.Error(err)) }
+// report returns what a part of the process tells of faults that no caller is told of.
+func (s *server) report(part string) func(error) {
+	return func(err error) {
+		s.metrics.Fault(part)
+		s.Log.Error(part, zap.Error(err))
+	}
 }
 
 func (s *server) close() {

@@ -54,6 +54,7 @@ type Front struct {
 	RequestID  func(*http.Request) string // nil: a random one
 	DecisionID func(*http.Request) string // nil: the request's
 	Prefix     func(*http.Request) string // nil: none
+	Refused    func(httpapi.Failure)      // told of each refusal, beside the log; nil: nobody is
 }
 
 // New returns the API behind front.
@@ -71,13 +72,13 @@ func New(cfg Config, b Backend, front Front, log *zap.Logger) http.Handler {
 		Prefix:     front.Prefix,
 		CORSOrigin: cfg.Origin,
 		MaxBody:    cfg.MaxBody,
-		Log:        failures(log),
+		Log:        failures(log, front.Refused),
 	})
 }
 
 // failures logs one line for each request that was answered with a problem document. It joins the request id that a
 // caller was told to the reason.
-func failures(log *zap.Logger) func(context.Context, httpapi.Failure) {
+func failures(log *zap.Logger, refused func(httpapi.Failure)) func(context.Context, httpapi.Failure) {
 	return func(_ context.Context, f httpapi.Failure) {
 		level := zap.InfoLevel
 		if f.Status >= http.StatusInternalServerError {
@@ -85,6 +86,9 @@ func failures(log *zap.Logger) func(context.Context, httpapi.Failure) {
 		}
 		log.Log(level, "a request was refused", zap.String("request_id", f.RequestID), zap.String("decision_id", f.DecisionID),
 			zap.String("method", f.Method), zap.String("route", f.Route), zap.Int("status", f.Status), zap.Error(f.Err))
+		if refused != nil {
+			refused(f)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func (s Service) Run(ctx context.Context) error {
 
 	parts := s.Parts
 	if s.Listener != nil {
-		parts = append([]Part{s.serve}, parts...)
+		parts = append([]Part{Serve(s.Listener, s.Handler, s.Log)}, parts...)
 	}
 	ended := make(chan error, len(parts))
 	for _, part := range parts {
@@ -70,28 +70,32 @@ func (s Service) Run(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-func (s Service) serve(ctx, running context.Context) error {
-	server := &http.Server{
-		Handler: s.Handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: zap.NewStdLog(s.Log),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(s.Listener) }()
-	select {
-	case err := <-served: // it never ends well by itself
+// Serve returns a part that answers requests, with bounds on every phase of them. When it is told to stop it takes no
+// more, and gives those under way ten seconds.
+func Serve(listener net.Listener, handler http.Handler, log *zap.Logger) Part {
+	return func(ctx, running context.Context) error {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: zap.NewStdLog(log),
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(listener) }()
+		select {
+		case err := <-served: // it never ends well by itself
+			return err
+		case <-ctx.Done():
+		}
+		shutdown, cancel := context.WithTimeout(running, shutdownTimeout)
+		defer cancel()
+		err := server.Shutdown(shutdown)
+		if err != nil {
+			err = server.Close()
+		}
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
 		return err
-	case <-ctx.Done():
 	}
-	shutdown, cancel := context.WithTimeout(running, shutdownTimeout)
-	defer cancel()
-	err := server.Shutdown(shutdown)
-	if err != nil {
-		err = server.Close()
-	}
-	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, ended)
-	}
-	return err
 }
 
 // Every returns a part that calls do each interval. A call that fails is reported, and no reason to stop.
