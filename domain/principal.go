@@ -9,6 +9,10 @@ type Identity struct {
 	Subject string
 }
 
+// SystemIssuer is the issuer of what no caller submitted: the owner of a job that another source's event became has that
+// source as its subject. No token has it.
+const SystemIssuer = "urn:jobgate:system"
+
 // IsZero reports whether i names nobody.
 func (i Identity) IsZero() bool { return i == Identity{} }
 

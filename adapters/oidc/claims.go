@@ -61,7 +61,10 @@ func (r *rules) principal(claims object, now time.Time, n *notes) (domain.Princi
 		return domain.Principal{}, err
 	}
 	if who.Issuer = r.issuer; r.issuer == "" {
-		if who.Issuer, _, err = claims.name("iss"); n.ends(issuerCheck, err) {
+		if who.Issuer, _, err = claims.name("iss"); err == nil && who.Issuer == domain.SystemIssuer {
+			err = refused(domain.ReasonInvalidClaims, "iss is the one of jobs that nobody submitted")
+		}
+		if n.ends(issuerCheck, err) {
 			return domain.Principal{}, err
 		}
 	}

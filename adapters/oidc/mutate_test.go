@@ -104,6 +104,7 @@ var mutations = []mutation{
 	{"exp has the leeway", "claims.go", `expires = expires.Add(r.leeway)`, ``, ""},
 	{"the principal's expiry has the leeway", "claims.go", `return expires, nil`, `return expires.Add(-r.leeway), nil`, byAny},
 	{"iss where it may be any", "claims.go", `n.ends(issuerCheck, err)`, `false`, ""},
+	{"iss of what nobody submitted", "claims.go", `err == nil && who.Issuer == domain.SystemIssuer`, `false`, ""},
 	{"the principal's issuer", "claims.go", `if who.Issuer = r.issuer; r.issuer == "" {`, `if r.issuer == "" {`, byAny},
 	{"sub at all", "claims.go", `n.ends(subCheck, err)`, `false`, ""},
 	{"sub that tokens without sub share", "claims.go", `case subject == SharedSubject:`, `case false:`, ""},

@@ -3,6 +3,8 @@ package oidctest
 import (
 	"slices"
 	"strings"
+
+	"github.com/jobgate/jobgate/domain"
 )
 
 // The tables of settings other than the defaults: what each of these settings lets in, and what it keeps out.
@@ -157,6 +159,7 @@ func (l *Lab) lax() []Token {
 		{"any audience", "the settings", accepted, with(Object{"sub": Subject, "aud": "https://other.example"})},
 		{"no jti", "the settings", claims, with(Object{"jti": nil, "sub": Subject})},
 		{"the subject that such tokens share, by name", "the settings", claims, with(Object{"sub": "jwt:shared"})},
+		{"the issuer of what nobody submitted", "the settings", claims, with(Object{"sub": Subject, "iss": domain.SystemIssuer})},
 		{"exp counts where it is", "RFC 7519 §4.1.4", expired, with(Object{"exp": 1})},
 		{"nbf counts where it is", "RFC 7519 §4.1.5", claims, with(Object{"nbf": l.now.Add(2 * LabLeeway).Unix()})},
 		{"a malformed aud", "RFC 7519 §4.1.3", claims, with(Object{"aud": 1})},
