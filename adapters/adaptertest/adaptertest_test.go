@@ -85,7 +85,7 @@ func TestMotoServersShareNothing(t *testing.T) {
 
 func TestFunction(t *testing.T) {
 	t.Parallel()
-	hello := build(t, "hello", "./adapters/adaptertest/testdata/hello")
+	hello := Build(t, "hello", "./adapters/adaptertest/testdata/hello")
 
 	t.Run("answers event after event", func(t *testing.T) {
 		t.Parallel()

@@ -25,6 +25,7 @@ const (
 type Function struct {
 	process *process
 	api     *runtimeAPI
+	began   time.Time
 	ended   chan struct{} // closed once the process is gone and api knows
 }
 
@@ -56,10 +57,11 @@ func (e *ExitError) Error() string {
 // second: tests that share an artefact build it in their common parent.
 func BuildFunction(t testing.TB, name string) string {
 	t.Helper()
-	return build(t, name, "./bootstrap/cmd/"+name)
+	return Build(t, name, "./bootstrap/cmd/"+name)
 }
 
-func build(t testing.TB, name, pkg string) string {
+// Build is BuildFunction for any main package of this module, or file that is one.
+func Build(t testing.TB, name, pkg string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // the first build compiles all of the AWS SDK
 	defer cancel()
@@ -112,7 +114,8 @@ func StartFunction(t testing.TB, binary string, env map[string]string) *Function
 		cmd.Env = append(cmd.Env, key+"="+value)
 	}
 
-	f := &Function{process: start(t, cmd), api: api, ended: make(chan struct{})}
+	f := &Function{api: api, began: time.Now(), ended: make(chan struct{})}
+	f.process = start(t, cmd)
 	go func() {
 		defer close(f.ended)
 		<-f.process.exited
@@ -130,6 +133,9 @@ func (f *Function) Ready(ctx context.Context) error {
 	return f.api.ready(ctx)
 }
 
+// ColdStart is the time from the start of the process to its first poll. Ready comes before it.
+func (f *Function) ColdStart() time.Duration { return f.api.firstPoll().Sub(f.began) }
+
 // Invoke hands the function an event, once it is free, and waits for the answer for at most 30 s.
 //
 // What the function answers is either the response or a *FunctionError. An error means that the function saw nothing
@@ -142,6 +148,11 @@ func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, *FunctionE
 // and stays down: start another.
 func (f *Function) InvokeWithin(ctx context.Context, timeout time.Duration, event []byte) ([]byte, *FunctionError, error) {
 	return f.api.invoke(ctx, timeout, event, f.kill)
+}
+
+// Stdout is what the function has written to standard output so far.
+func (f *Function) Stdout() string {
+	return read(f.process.stdout)
 }
 
 // Stderr is what the function has written to standard error so far.

@@ -37,8 +37,9 @@ type runtimeAPI struct {
 	mu         sync.Mutex
 	inFlight   map[string]*invocation
 	isPolled   bool
-	cause      error // why it ended
-	registered bool  // as an extension
+	polledAt   time.Time // for the first time
+	cause      error     // why it ended
+	registered bool      // as an extension
 }
 
 // invocation is one event on its way.
@@ -164,6 +165,12 @@ func (a *runtimeAPI) polledOnce() bool {
 	return a.isPolled
 }
 
+func (a *runtimeAPI) firstPoll() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.polledAt
+}
+
 func (a *runtimeAPI) wantsSIGTERM() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -174,7 +181,7 @@ func (a *runtimeAPI) wantsSIGTERM() bool {
 func (a *runtimeAPI) serveNext(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	if !a.isPolled {
-		a.isPolled = true
+		a.isPolled, a.polledAt = true, time.Now()
 		close(a.polled)
 	}
 	a.mu.Unlock()

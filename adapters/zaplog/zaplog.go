@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -42,6 +43,21 @@ func logger(enc zapcore.Encoder, w io.Writer, level string) *zap.Logger {
 	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), lvl))
 }
 
+type contextKey struct{}
+
+// With returns a context whose lines, of the decorators here and of whoever asks From, have the fields as well: what a
+// call belongs to that is handed on to many.
+func With(ctx context.Context, fields ...zap.Field) context.Context {
+	before, _ := ctx.Value(contextKey{}).([]zap.Field)
+	return context.WithValue(ctx, contextKey{}, slices.Concat(before, fields))
+}
+
+// From returns log with the fields of ctx.
+func From(ctx context.Context, log *zap.Logger) *zap.Logger {
+	fields, _ := ctx.Value(contextKey{}).([]zap.Field)
+	return log.With(fields...)
+}
+
 // Attrs returns a function that logs what adapters report with log/slog's attributes.
 func Attrs(log *zap.Logger) func(string, ...slog.Attr) {
 	return func(msg string, attrs ...slog.Attr) {
@@ -66,15 +82,24 @@ type dispatcher struct {
 func (d dispatcher) Dispatch(ctx context.Context, job domain.Job) error {
 	err := d.JobDispatcher.Dispatch(ctx, job)
 	if err != nil {
-		d.log.Error("a job could not be dispatched", zap.String("job_id", job.ID), zap.Int("dispatches", job.Dispatches), zap.Error(err))
+		From(ctx, d.log).Error("a job could not be dispatched", append(identity(job), zap.Int("dispatches", job.Dispatches), zap.Error(err))...)
 	}
 	return err
+}
+
+// identity is what joins the lines about a job, and those to its trace.
+func identity(job domain.Job) []zap.Field {
+	fields := []zap.Field{zap.String("job_id", job.ID), zap.String("job_name", job.Name)}
+	if job.TraceParent != "" {
+		fields = append(fields, zap.String("traceparent", job.TraceParent))
+	}
+	return fields
 }
 
 // Settled returns a function that logs what each run, or each claim that is no run, came to.
 func Settled(log *zap.Logger) func(domain.Job) {
 	return func(job domain.Job) {
-		fields := []zap.Field{zap.String("job_id", job.ID), zap.String("job_name", job.Name), zap.Int("attempts", job.Attempts)}
+		fields := append(identity(job), zap.Int("attempts", job.Attempts))
 		if job.Reason != "" {
 			fields = append(fields, zap.String("reason", string(job.Reason)))
 		}
@@ -105,10 +130,7 @@ type handler struct {
 }
 
 func (h handler) Handle(ctx context.Context, run ports.Run) ([]byte, error) {
-	log := h.log.With(zap.String("job_id", run.Job.ID), zap.String("job_name", run.Job.Name), zap.Int("attempt", run.Attempt))
-	if run.Job.TraceParent != "" {
-		log = log.With(zap.String("traceparent", run.Job.TraceParent))
-	}
+	log := From(ctx, h.log).With(append(identity(run.Job), zap.Int("attempt", run.Attempt))...)
 	log.Info("run begins")
 	defer func() {
 		if p := recover(); p != nil {
@@ -121,8 +143,8 @@ func (h handler) Handle(ctx context.Context, run ports.Run) ([]byte, error) {
 
 // LogJobs returns the default handler: it logs that the job came and succeeds.
 func LogJobs(log *zap.Logger) func(context.Context, ports.Run) ([]byte, error) {
-	return func(_ context.Context, run ports.Run) ([]byte, error) {
-		log.Info("job", zap.String("job_id", run.Job.ID), zap.String("job_name", run.Job.Name), zap.Int("payload_bytes", len(run.Job.Payload)))
+	return func(ctx context.Context, run ports.Run) ([]byte, error) {
+		From(ctx, log).Info("job", append(identity(run.Job), zap.Int("payload_bytes", len(run.Job.Payload)))...)
 		return nil, nil
 	}
 }

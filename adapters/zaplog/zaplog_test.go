@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/jobgate/jobgate/adapters/memory"
 	"github.com/jobgate/jobgate/adapters/zaplog"
@@ -94,7 +95,7 @@ func TestARunIsLoggedFromItsStartToWhatItCameTo(t *testing.T) {
 			if first["message"] != "run begins" || first["job_id"] != job.ID || first["attempt"] != 1.0 || first["traceparent"] == nil {
 				t.Errorf("the start is logged as %v", first)
 			}
-			if last["message"] != tt.message || last["level"] != tt.level || last["job_id"] != job.ID {
+			if last["message"] != tt.message || last["level"] != tt.level || last["job_id"] != job.ID || last["traceparent"] != job.TraceParent {
 				t.Errorf("the end is logged as %v, want %q at %s", last, tt.message, tt.level)
 			}
 			if tt.name != "panic" {
@@ -126,6 +127,31 @@ func TestADispatchThatFailsIsLogged(t *testing.T) {
 	log := lines(t, &b)
 	if len(log) != 1 || log[0]["level"] != "error" || log[0]["job_id"] != "job-1" || log[0]["error"] != "no broker" {
 		t.Errorf("logged %v, want the failure alone", log)
+	}
+}
+
+func TestLinesOfACallBearWhatItBelongsTo(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log := zaplog.JSON(&b, "info")
+	ctx := zaplog.With(zaplog.With(t.Context(), zap.String("one", "1")), zap.String("two", "2"))
+	run := ports.Run{Job: domain.Job{ID: "job-1"}}
+	_, _ = zaplog.Handler(jobs.HandlerFunc(zaplog.LogJobs(log)), log).Handle(ctx, run)
+	_ = zaplog.Dispatcher(dispatcher(func() error { return errors.New("no broker") }), log).Dispatch(ctx, run.Job)
+	zaplog.From(ctx, log).Info("a line")
+	written := lines(t, &b)
+	if len(written) != 4 {
+		t.Errorf("%d lines, want 4", len(written))
+	}
+	for _, line := range written {
+		if line["one"] != "1" || line["two"] != "2" {
+			t.Errorf("logged %v", line)
+		}
+	}
+	b.Reset()
+	zaplog.From(t.Context(), log).Info("a line")
+	if line := lines(t, &b)[0]; line["one"] != nil {
+		t.Errorf("another call's line is %v", line)
 	}
 }
 

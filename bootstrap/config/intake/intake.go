@@ -79,12 +79,12 @@ func New(cfg Config, b Backend, front Front, log *zap.Logger) http.Handler {
 // failures logs one line for each request that was answered with a problem document. It joins the request id that a
 // caller was told to the reason.
 func failures(log *zap.Logger, refused func(httpapi.Failure)) func(context.Context, httpapi.Failure) {
-	return func(_ context.Context, f httpapi.Failure) {
+	return func(ctx context.Context, f httpapi.Failure) {
 		level := zap.InfoLevel
 		if f.Status >= http.StatusInternalServerError {
 			level = zap.ErrorLevel
 		}
-		log.Log(level, "a request was refused", zap.String("request_id", f.RequestID), zap.String("decision_id", f.DecisionID),
+		zaplog.From(ctx, log).Log(level, "a request was refused", zap.String("request_id", f.RequestID), zap.String("decision_id", f.DecisionID),
 			zap.String("method", f.Method), zap.String("route", f.Route), zap.Int("status", f.Status), zap.Error(f.Err))
 		if refused != nil {
 			refused(f)
