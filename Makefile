@@ -8,6 +8,10 @@ FUZZTIME    = 30s
 ARCH        = $(shell go env GOARCH)
 
 FUNCTIONS = auth jobs worker
+ARCHES    = arm64 amd64
+
+# What decides about the bytes of a package is said here, and nothing is left to a builder's own environment.
+PACKAGE_ENV = GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 GOOS=linux
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +20,7 @@ MAKEFLAGS   += --no-print-directory
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Compile everything
@@ -76,6 +80,10 @@ soak: ## Kill, pause and fill up real processes while clients submit, 20 times e
 bench: ## Verification of tokens and the authorizer beside bare crypto, as ratios
 	go test -run '^$$' -bench . -benchmem .
 
+.PHONY: bench-lambda
+bench-lambda: ## Size, cold start and warm latency of the Lambda functions beside a hello world's, as ratios
+	go test -run '^TestLambdaFigures$$' -count 1 -v -timeout 20m . -lambda
+
 .PHONY: functions
 functions: $(FUNCTIONS:%=dist/%/bootstrap) ## Build the Lambda functions into dist/<function>/bootstrap (ARCH=arm64, amd64)
 
@@ -83,6 +91,24 @@ functions: $(FUNCTIONS:%=dist/%/bootstrap) ## Build the Lambda functions into di
 .PHONY: $(FUNCTIONS:%=dist/%/bootstrap)
 $(FUNCTIONS:%=dist/%/bootstrap): dist/%/bootstrap:
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -tags lambda.norpc -trimpath -ldflags '-s -w' -o $@ ./bootstrap/cmd/$*
+
+.PHONY: package
+package: ## Pack the functions as Lambda takes them: dist/<arch>/<function>.zip, and those for arm64 as dist/<function>.zip
+	@for arch in $(ARCHES); do for function in $(FUNCTIONS); do \
+		$(PACKAGE_ENV) GOARCH=$$arch go build -buildvcs=true -tags lambda.norpc -trimpath -ldflags '-s -w' \
+			-o dist/$$arch/$$function/bootstrap ./bootstrap/cmd/$$function; \
+		go run ./deployments/pack dist/$$arch/$$function/bootstrap dist/$$arch/$$function.zip; \
+		if [ $$arch = arm64 ]; then cp dist/arm64/$$function.zip dist/$$function.zip; fi; \
+	done; done
+
+.PHONY: terraform-fmt
+terraform-fmt: ## Check the format of the Terraform module and its examples
+	terraform fmt -check -diff -recursive deployments/terraform
+
+.PHONY: terraform-moto
+terraform-moto: ## Validate, test and apply the Terraform module against moto_server (skipped when the AWS provider cannot be had)
+	@cache=$$(mktemp -d); trap 'rm -rf "$$cache"' EXIT; export TF_PLUGIN_CACHE_DIR="$${TF_PLUGIN_CACHE_DIR:-$$cache}"; \
+	go test -count=1 -parallel 1 -timeout 30m -v -run '^Test(TerraformValidatesModuleAndExamples|TerraformTests|ApplyAgainstMoto)$$' ./deployments -provider
 
 .PHONY: check
 check: ## Run what CI runs

@@ -112,6 +112,11 @@ var rooms = []room{
 		because: "local runs the very functions that are deployed, and no other program",
 	},
 	{
+		name:    "./deployments/pack",
+		may:     []pattern{"std"},
+		because: "it packs what was built, and knows files and nothing of what is in them",
+	},
+	{
 		name:    "./bootstrap/config/...",
 		may:     wiring,
 		because: "settings are shared by every program and so know none",
@@ -174,9 +179,19 @@ var reserves = []reserve{
 		because:  "one package speaks DynamoDB",
 	},
 	{
+		packages: []pattern{"github.com/aws/aws-sdk-go-v2/aws/signer/..."},
+		only:     []pattern{"./adapters/ssm"},
+		because:  "one package makes a call without a service client",
+	},
+	{
 		packages: []pattern{"github.com/aws/aws-sdk-go-v2/service/sns/..."},
 		only:     []pattern{"./adapters/sns", "./bootstrap/..."},
 		because:  "one package publishes to SNS",
+	},
+	{
+		packages: []pattern{"github.com/aws/aws-sdk-go-v2/service/sqs/..."},
+		only:     []pattern{"./adapters/sqs", "./bootstrap/..."},
+		because:  "one package speaks to queues of SQS",
 	},
 	{
 		packages: []pattern{"github.com/rabbitmq/..."},
@@ -254,9 +269,19 @@ var links = []link{
 		because: "it serves the retired go1.x runtime: build with -tags lambda.norpc",
 	},
 	{
-		binary:  "./bootstrap/cmd/auth",
-		nothing: []pattern{"github.com/aws/aws-sdk-go-v2/..."},
-		because: "the authorizer is in the way of every request, and asks AWS nothing: it needs no SDK in its cold start",
+		binary: "./bootstrap/cmd/*",
+		nothing: []pattern{
+			"github.com/aws/aws-sdk-go-v2/config/...", "github.com/aws/aws-sdk-go-v2/service/sso/...", "github.com/aws/aws-sdk-go-v2/service/ssooidc/...",
+			"github.com/aws/aws-sdk-go-v2/service/signin/...", "github.com/aws/aws-sdk-go-v2/service/sts/...", "github.com/aws/aws-sdk-go-v2/service/ssm/...",
+		},
+		because: "a function has its credentials from its environment: ways to others, and a client for one call, are a seventh of its cold start",
+	},
+	{
+		binary: "./bootstrap/cmd/auth",
+		nothing: []pattern{
+			"github.com/aws/aws-sdk-go-v2/service/...", "github.com/aws/aws-sdk-go-v2/credentials/...", "github.com/aws/aws-sdk-go-v2/feature/...",
+		},
+		because: "the authorizer is in the way of every request: of the SDK it needs the signature of one call, and no client in its cold start",
 	},
 }
 
@@ -582,6 +607,7 @@ func good() map[string][]string {
 		"bootstrap/local":       "os ./bootstrap/auth ./bootstrap/worker ./bootstrap/local/idp ./adapters/sqlstore ./bootstrap/config",
 		"bootstrap/local/idp":   "net/http github.com/zitadel/oidc/v3/pkg/op golang.org/x/oauth2",
 		"bootstrap/cli":         "os github.com/zitadel/oidc/v3/pkg/client ./domain",
+		"deployments/pack":      "archive/zip os",
 		"bootstrap/cmd/auth":    "os context ./bootstrap/auth",
 		"bootstrap/cmd/worker":  "./bootstrap/worker ./domain/jobs",
 		"bootstrap/cmd/jobgate": "os ./bootstrap/cli",
@@ -650,8 +676,11 @@ func TestCheckImports(t *testing.T) {
 		{"./adapters/apigateway", "github.com/golang-jwt/jwt/v5", "github.com/MicahParks/... github.com/golang-jwt/... is for"},
 		{"./adapters/oidc", "github.com/zitadel/oidc/v3/pkg/op", "github.com/zitadel/... golang.org/x/oauth2/... is for"},
 		{"./adapters/memory", "database/sql/driver", "database/sql/... modernc.org/... github.com/jackc/... is for"},
+		{"./deployments/pack", "./bootstrap/config", "./deployments/pack may import"},
+		{"./adapters/sns", "github.com/aws/aws-sdk-go-v2/aws/signer/v4", "github.com/aws/aws-sdk-go-v2/aws/signer/... is for"},
 		{"./adapters/sns", "github.com/aws/aws-sdk-go-v2/service/dynamodb/types", "github.com/aws/aws-sdk-go-v2/service/dynamodb/... is for"},
 		{"./adapters/dynamodb", "github.com/aws/aws-sdk-go-v2/service/sns", "github.com/aws/aws-sdk-go-v2/service/sns/... is for"},
+		{"./adapters/sns", "github.com/aws/aws-sdk-go-v2/service/sqs", "github.com/aws/aws-sdk-go-v2/service/sqs/... is for"},
 		{"./adapters/sns", "github.com/rabbitmq/amqp091-go", "github.com/rabbitmq/... is for"},
 		{"./adapters/httpapi", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/... is for"},
 		{"./adapters/httpapi", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/... google.golang.org/protobuf/... is for"},
@@ -712,6 +741,7 @@ func TestCheckLinks(t *testing.T) {
 		{"auth", "./adapters/oidc", "github.com/zitadel/oidc/v3/pkg/client", "links github.com/zitadel/oidc/v3/pkg/client ("},
 		{"auth", "github.com/aws/aws-lambda-go/lambda", "net/rpc", "github.com/aws/aws-lambda-go/lambda → net/rpc)"},
 		{"auth", "./bootstrap/auth", "github.com/aws/aws-sdk-go-v2/service/sns", "links github.com/aws/aws-sdk-go-v2/service/sns ("},
+		{"worker", "./bootstrap/worker", "github.com/aws/aws-sdk-go-v2/config", "links github.com/aws/aws-sdk-go-v2/config ("},
 		{"jobs", "./bootstrap/jobs", "fmt", "bootstrap/cmd/jobs: rule: it is a program of this module"},
 	}
 	var broken []string

@@ -7,8 +7,12 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -132,10 +136,12 @@ func (c *cloud) pass(t *testing.T, id string, d time.Duration) {
 
 // receive returns the messages that wait in the queue, at most ten, which stay there and are hidden meanwhile. It does
 // not wait: moto has delivered a message before it confirms it.
-func (c *cloud) receive(t *testing.T) []sqstypes.Message {
+func (c *cloud) receive(t *testing.T) []sqstypes.Message { return c.receiveFrom(t, c.queueURL) }
+
+func (c *cloud) receiveFrom(t *testing.T, queueURL string) []sqstypes.Message {
 	t.Helper()
 	out, err := c.queue.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
-		QueueUrl: aws.String(c.queueURL), MaxNumberOfMessages: 10, VisibilityTimeout: 300,
+		QueueUrl: aws.String(queueURL), MaxNumberOfMessages: 10, VisibilityTimeout: 300,
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{sqstypes.MessageSystemAttributeNameAll},
 	})
@@ -199,18 +205,120 @@ type deployment struct {
 	*cloud
 	issuer       tokenIssuer
 	jobs, worker *adaptertest.Function
+	hooked       *adaptertest.Function // a worker whose jobs are posted to hooks
+	hooks        *hooks
 	authorized   atomic.Int64 // calls of the authorizer
 	client       *http.Client
 	url          string
+
+	deadURL string      // of the dead-letter queue
+	noSQS   atomic.Bool // the workers' calls of SQS are refused
+}
+
+// hooks are the other end of webhooks.
+type hooks struct {
+	fails func(job string, calls int) bool // whether a job's call fails, by its name and how many there were before
+
+	mu    sync.Mutex
+	calls map[string]int // by job id
+}
+
+func (h *hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := r.Header.Get("Webhook-Id")
+	if h.calls[id]++; h.fails(strings.TrimPrefix(r.URL.Path, "/"), h.calls[id]-1) {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+}
+
+// Retry policies and rules of a deployment.
+const (
+	retryPolicies = `[{"jobs":"flaky","base":"100ms","max":"200ms"},{"jobs":"doomed","attempts":1}]`
+	eventJobs     = `[{"source":"aws.ec2","detail_type":"EC2 Instance State-change Notification","job":"instance.changed"},
+		{"source":"aws:s3","detail_type":"ObjectCreated:*","job":"upload.scan"},
+		{"source":"aws:dynamodb","arn":"arn:aws:dynamodb:us-west-2:123456789012:table/my-table/*","job":"item.changed"},
+		{"source":"aws:kinesis","job":"reading"}]`
+)
+
+// workers starts the two workers. Their calls of SQS go by way of a proxy that can refuse them.
+func (d *deployment) workers(t *testing.T) {
+	t.Helper()
+	created, err := d.queue.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("dead-letters")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.deadURL = aws.ToString(created.QueueUrl)
+	endpoint, err := url.Parse(d.env["AWS_ENDPOINT_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(endpoint) }}
+	queues := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.noSQS.Load() {
+			w.WriteHeader(http.StatusForbidden) // which no client retries
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(queues.Close)
+	d.hooks = &hooks{calls: map[string]int{}}
+	hooks := httptest.NewServer(d.hooks)
+	t.Cleanup(hooks.Close)
+
+	env := maps.Clone(d.env)
+	maps.Copy(env, map[string]string{
+		"AWS_ENDPOINT_URL_SQS": queues.URL, "JOBS_QUEUE_URL": d.queueURL, "DEAD_LETTER_QUEUE_URL": d.deadURL, "EVENT_JOBS": eventJobs,
+		"FUNCTION_TIMEOUT": functionTimeout.String(),
+	})
+	artefact := unpacked(t, adaptertest.BuildFunction(t, "worker"))
+	d.worker = start(t, artefact, env)
+	const hook = `{"jobs":"NAME","url":"URL/NAME","secret":"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"}`
+	env["WEBHOOKS"] = strings.ReplaceAll("["+strings.ReplaceAll(hook, "NAME", "flaky")+","+strings.ReplaceAll(hook, "NAME", "doomed")+"]", "URL", hooks.URL)
+	env["WEBHOOK_ALLOW_PRIVATE"] = "true"
+	d.hooked = start(t, artefact, env)
+}
+
+// letters are the messages in the dead-letter queue, which are there no more then: their bodies, and their attributes.
+func (d *deployment) letters(t *testing.T) (bodies []string, attributes []map[string]string) {
+	t.Helper()
+	for _, m := range d.receiveFrom(t, d.deadURL) {
+		told := map[string]string{}
+		for name, value := range m.MessageAttributes {
+			told[name] = aws.ToString(value.StringValue)
+		}
+		bodies, attributes = append(bodies, aws.ToString(m.Body)), append(attributes, told)
+		_, err := d.queue.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: aws.String(d.deadURL), ReceiptHandle: m.ReceiptHandle})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bodies, attributes
+}
+
+// awaited are the messages that wait in the queue, as soon as there are any.
+func (d *deployment) awaited(t *testing.T) []sqstypes.Message {
+	t.Helper()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for began := time.Now(); time.Since(began) < functionTimeout; <-poll.C {
+		if messages := d.receive(t); len(messages) > 0 {
+			return messages
+		}
+	}
+	t.Fatal("no message comes")
+	return nil
 }
 
 // deploy builds and starts everything. The gateway caches policies as API Gateway does.
 func deploy(t *testing.T) *deployment {
 	t.Helper()
 	d := &deployment{cloud: newCloud(t), issuer: newTokenIssuer(t)}
-	auth := start(t, adaptertest.BuildFunction(t, "auth"), d.issuer.env())
-	d.jobs = start(t, adaptertest.BuildFunction(t, "jobs"), d.env)
-	d.worker = start(t, adaptertest.BuildFunction(t, "worker"), d.env)
+	auth := start(t, unpacked(t, adaptertest.BuildFunction(t, "auth")), d.issuer.env())
+	env := maps.Clone(d.env)
+	env["RETRY_POLICIES"] = retryPolicies
+	d.jobs = start(t, unpacked(t, adaptertest.BuildFunction(t, "jobs")), env)
+	d.workers(t)
 	gateway, err := localgateway.New(localgateway.Options{
 		Authorizer: func(ctx context.Context, event []byte) ([]byte, error) {
 			d.authorized.Add(1)
@@ -288,7 +396,12 @@ func (d *deployment) call(t *testing.T, method, path, token, body string, header
 // submit has a job accepted and returns its id.
 func (d *deployment) submit(t *testing.T, token string) string {
 	t.Helper()
-	r := d.call(t, http.MethodPost, "/jobs", token, `{"name":"test-job"}`)
+	return d.submitNamed(t, token, "test-job")
+}
+
+func (d *deployment) submitNamed(t *testing.T, token, name string) string {
+	t.Helper()
+	r := d.call(t, http.MethodPost, "/jobs", token, `{"name":"`+name+`"}`)
 	if r.status != http.StatusCreated || r.Status != "queued" || r.header.Get("Location") != "/jobs/"+r.ID {
 		t.Fatalf("POST /jobs: %+v, want 201 and where the job is", r)
 	}
@@ -483,20 +596,212 @@ func TestCloud(t *testing.T) {
 		d.wantSucceeded(t, first.ID, token)
 	})
 
-	t.Run("a poison message stays in the queue and holds up no other", func(t *testing.T) {
+	t.Run("a poison message is set apart and holds up no other", func(t *testing.T) {
 		token := d.token("alice", both)
 		poison, err := d.queue.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(d.queueURL), MessageBody: aws.String("not a job")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		id := d.submit(t, token)
+		d.noSQS.Store(true)
 		handed, failed := d.work(t)
+		d.noSQS.Store(false)
 		if len(handed) != 2 || len(failed) != 1 || failed[0] != aws.ToString(poison.MessageId) {
-			t.Errorf("handed over %v, of which failed %v; want two, and %s alone failed", handed, failed, aws.ToString(poison.MessageId))
+			t.Errorf("handed over %v, of which failed %v; want two, and %s alone failed: its letter was refused", handed, failed, aws.ToString(poison.MessageId))
 		}
 		d.wantSucceeded(t, id, token)
 		if hidden := d.attribute(t, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible); hidden != "1" {
 			t.Errorf("%s messages wait for another delivery, want the poison one", hidden)
+		}
+		again, err := d.queue.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(d.queueURL), MessageBody: aws.String("no job either")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if handed, failed := d.work(t); len(handed) != 1 || len(failed) != 0 {
+			t.Errorf("handed over %v, of which failed %v; want one that did not", handed, failed)
+		}
+		bodies, attributes := d.letters(t)
+		want := []map[string]string{{
+			"reason": "undecodable", "detail": "the message is neither an event nor a bare job", "source": d.queueARN, "message_id": aws.ToString(again.MessageId),
+		}}
+		if diff := cmp.Diff(want, attributes); diff != "" || !slices.Equal(bodies, []string{"no job either"}) {
+			t.Errorf("the letters %q (-want +got):\n%s", bodies, diff)
+		}
+	})
+
+	t.Run("a job that fails twice then succeeds", func(t *testing.T) {
+		usual := d.worker
+		d.worker = d.hooked
+		defer func() { d.worker = usual }()
+		d.hooks.fails = func(_ string, calls int) bool { return calls < 2 }
+		id := d.submitNamed(t, d.token("alice", both), "flaky")
+		for attempt := 1; attempt <= 3; attempt++ {
+			messages := d.awaited(t) // nobody sends it again: it is kept in the queue until the job is due
+			if count := messages[0].Attributes["ApproximateReceiveCount"]; len(messages) != 1 || count != strconv.Itoa(attempt) {
+				t.Fatalf("received %d messages, the first %s times, want one, %d times", len(messages), count, attempt)
+			}
+			failed := d.run(t, messages)
+			job := d.job(t, id)
+			if attempt < 3 {
+				if len(failed) != 1 || job.Status != domain.Queued || job.Attempts != attempt || job.Reason != "" {
+					t.Errorf("attempt %d: failed %v, the job is %s after %d attempts, want its message kept and the job queued", attempt, failed, job.Status, job.Attempts)
+				}
+				continue
+			}
+			if len(failed) != 0 || job.Status != domain.Succeeded || job.Attempts != 3 || job.Dispatches != 1 {
+				t.Errorf("failed %v, the job is %s after %d attempts and %d dispatches, want success after 3 and 1", failed, job.Status, job.Attempts, job.Dispatches)
+			}
+			d.remove(t, messages)
+		}
+		if bodies, _ := d.letters(t); len(bodies) != 0 {
+			t.Errorf("letters %q", bodies)
+		}
+	})
+
+	t.Run("a retry whose message cannot be kept is the due loop's", func(t *testing.T) {
+		usual := d.worker
+		d.worker = d.hooked
+		defer func() { d.worker = usual }()
+		d.hooks.fails = func(_ string, calls int) bool { return calls < 1 }
+		id := d.submitNamed(t, d.token("alice", both), "flaky")
+		d.noSQS.Store(true)
+		handed, failed := d.work(t)
+		d.noSQS.Store(false)
+		if job := d.job(t, id); len(handed) != 1 || len(failed) != 0 || job.Status != domain.Queued {
+			t.Fatalf("handed over %v, of which failed %v; the job is %s; want one that did not, and the job queued", handed, failed, job.Status)
+		}
+		d.pass(t, id, time.Minute)
+		if answer := answered(t, d.hooked, lambdaEvent(t, "scheduled.json")); answer != "null" { // the worker makes passes as well
+			t.Errorf("the schedule's answer is %s, want null", answer)
+		}
+		if handed, failed := d.work(t); len(handed) != 1 || len(failed) != 0 {
+			t.Errorf("handed over %v, of which failed %v; want one that did not", handed, failed)
+		}
+		if job := d.job(t, id); job.Status != domain.Succeeded || job.Dispatches != 2 {
+			t.Errorf("the job is %s after %d dispatches, want success after 2", job.Status, job.Dispatches)
+		}
+	})
+
+	t.Run("a job that dies is told with its reason, and can be redriven", func(t *testing.T) {
+		usual := d.worker
+		d.worker = d.hooked
+		defer func() { d.worker = usual }()
+		d.hooks.fails = func(string, int) bool { return true }
+		token := d.token("alice", both+" jobs:redrive")
+		id := d.submitNamed(t, token, "doomed")
+		messages := d.receive(t)
+		if len(messages) != 1 {
+			t.Fatalf("received %d messages, want one", len(messages))
+		}
+		d.noSQS.Store(true)
+		if failed := d.run(t, messages); len(failed) != 1 {
+			t.Errorf("failed %v, want the message: its letter could not be sent", failed)
+		}
+		d.noSQS.Store(false)
+		if job := d.job(t, id); job.Status != domain.Dead || job.Reason != domain.ReasonAttemptsUsedUp {
+			t.Fatalf("the job is %s for %s, want dead for attempts_used_up", job.Status, job.Reason)
+		}
+		if bodies, _ := d.letters(t); len(bodies) != 0 {
+			t.Errorf("letters %q, though SQS has refused them", bodies)
+		}
+		d.show(t, messages)
+		if handed, failed := d.work(t); len(handed) != 1 || len(failed) != 0 {
+			t.Errorf("handed over %v, of which failed %v; want one that did not", handed, failed)
+		}
+		bodies, attributes := d.letters(t)
+		want := []map[string]string{{
+			"reason": "attempts_used_up", "source": d.queueARN, "message_id": aws.ToString(messages[0].MessageId), "job_id": id, "job_name": "doomed",
+		}}
+		if diff := cmp.Diff(want, attributes); diff != "" || !slices.Equal(bodies, []string{aws.ToString(messages[0].Body)}) {
+			t.Errorf("the letters %q (-want +got):\n%s", bodies, diff)
+		}
+
+		d.hooks.fails = func(string, int) bool { return false }
+		if r := d.call(t, http.MethodPost, "/jobs/"+id+"/redrive", token, ""); r.status != http.StatusOK || r.Status != "queued" {
+			t.Fatalf("redrive: %+v, want 200 and a queued job", r)
+		}
+		if handed, failed := d.work(t); len(handed) != 1 || len(failed) != 0 {
+			t.Errorf("handed over %v, of which failed %v; want one that did not", handed, failed)
+		}
+		if job := d.job(t, id); job.Status != domain.Succeeded || job.Starts != 2 {
+			t.Errorf("the job is %s after %d starts, want success after 2", job.Status, job.Starts)
+		}
+		if bodies, _ := d.letters(t); len(bodies) != 0 {
+			t.Errorf("letters %q of a job that succeeded", bodies)
+		}
+	})
+
+	t.Run("an event of each other source is a job that runs once", func(t *testing.T) {
+		const none = `{"batchItemFailures":[]}`
+		for file, source := range map[string]struct {
+			answer, name, owner string
+			jobs                int
+		}{
+			"eventbridge.json": {"null", "instance.changed", "aws.ec2", 1},
+			"s3.json":          {"null", "upload.scan", "aws:s3", 1},
+			"dynamodb.json":    {none, "item.changed", "aws:dynamodb", 2},
+			"kinesis.json":     {none, "reading", "aws:kinesis", 2},
+		} {
+			before, event := d.stored(t), lambdaEvent(t, file)
+			for range 2 { // each source delivers at least once
+				if answer := answered(t, d.worker, event); answer != source.answer {
+					t.Errorf("%s: the answer is %s, want %s", file, answer, source.answer)
+				}
+			}
+			if _, err := d.queue.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(d.queueURL), MessageBody: aws.String(string(event))}); err != nil {
+				t.Fatal(err)
+			}
+			if handed, failed := d.work(t); len(handed) != 1 || len(failed) != 0 { // and may come by way of a queue too
+				t.Errorf("%s: handed over %v, of which failed %v; want one that did not", file, handed, failed)
+			}
+			made := 0
+			for id := range d.stored(t) {
+				if _, there := before[id]; there || !domain.ValidID(id) {
+					continue
+				}
+				made++
+				job := d.job(t, id)
+				if job.Name != source.name || job.Status != domain.Succeeded || job.Starts != 1 || job.Owner != (domain.Identity{Issuer: "urn:jobgate:system", Subject: source.owner}) {
+					t.Errorf("%s: the table has %+v", file, job)
+				}
+				if n := runs(t, d.worker, id); n != 1 {
+					t.Errorf("%s: job %s ran %d times, want once", file, id, n)
+				}
+				if r := d.call(t, http.MethodGet, "/jobs/"+id, d.token("alice", both), ""); r.status != http.StatusNotFound {
+					t.Errorf("%s: GET /jobs/%s by anybody: %d, want 404", file, id, r.status)
+				}
+				if r := d.call(t, http.MethodGet, "/jobs/"+id, d.token("root", "jobs:admin"), ""); r.status != http.StatusOK || r.Status != "succeeded" {
+					t.Errorf("%s: GET /jobs/%s by an administrator: %+v, want 200", file, id, r)
+				}
+			}
+			if made != source.jobs {
+				t.Errorf("%s: %d jobs, want %d", file, made, source.jobs)
+			}
+		}
+	})
+
+	t.Run("an event that no rule fits is set apart", func(t *testing.T) {
+		stored := d.stored(t)
+		if answer := answered(t, d.worker, lambdaEvent(t, "eventbridge.json", "detail-type", "EC2 Spot Instance Interruption Warning")); answer != "null" {
+			t.Errorf("the answer is %s, want null", answer)
+		}
+		large := lambdaEvent(t, "eventbridge.json", "id", "too-large", "detail.state", strings.Repeat("x", domain.MaxPayload))
+		if answer := answered(t, d.worker, large); answer != "null" {
+			t.Errorf("the answer is %s, want null", answer)
+		}
+		bodies, attributes := d.letters(t)
+		var reasons []string
+		for i, a := range attributes {
+			reasons = append(reasons, a["reason"])
+			if a["source"] != "aws.ec2" || !strings.Contains(bodies[i], `"source":"aws.ec2"`) {
+				t.Errorf("a letter of %v", a)
+			}
+		}
+		if slices.Sort(reasons); !slices.Equal(reasons, []string{"too_large", "unmapped_event"}) {
+			t.Errorf("letters for %v, want one for its size and one that no rule fits", reasons)
+		}
+		if diff := cmp.Diff(stored, d.stored(t)); diff != "" {
+			t.Errorf("they changed the table (-before +after):\n%s", diff)
 		}
 	})
 

@@ -658,8 +658,17 @@ func TestLambdaWorker(t *testing.T) {
 	artefact := adaptertest.BuildFunction(t, "worker")
 	t.Run("settings", func(t *testing.T) {
 		t.Parallel()
-		wantSettings(t, artefact, map[string]string{"JOBS_TABLE": "jobs"}, []wrongSettings{
+		wantSettings(t, artefact, map[string]string{
+			"JOBS_TABLE": "jobs", "JOBS_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:jobs", "FUNCTION_TIMEOUT": "40s", "EVENT_JOBS": eventJobs,
+			"JOBS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/jobs", "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead",
+		}, []wrongSettings{
 			{"none", nil, []string{"JOBS_TABLE=jobgate-jobs"}},
+			{"each of AWS's wrong", map[string]string{
+				"JOBS_TABLE": "jobs", "JOBS_TOPIC_ARN": "jobs", "FUNCTION_TIMEOUT": "39s", "JOBS_QUEUE_URL": "jobs", "DEAD_LETTER_QUEUE_URL": "https://h/123456789012/dead.fifo",
+				"EVENT_JOBS": `[{"source":"a*b","job":"a b"}]`, "RETRY_POLICIES": `[{"jobs":"report.*","timeout":"30s"},{"jobs":"quick","timeout":"29s"}]`,
+			}, []string{"JOBS_TOPIC_ARN=", "FUNCTION_TIMEOUT=40s", "RETRY_POLICIES=", "JOBS_QUEUE_URL=", "DEAD_LETTER_QUEUE_URL=", "EVENT_JOBS=", "EVENT_JOBS="}},
+			{"rules and nowhere to put what they do not fit", map[string]string{"JOBS_TABLE": "jobs", "EVENT_JOBS": eventJobs, "FUNCTION_TIMEOUT": "16m"},
+				[]string{"DEAD_LETTER_QUEUE_URL=", "FUNCTION_TIMEOUT=15m0s"}},
 			{"all of them missing or wrong", map[string]string{"RETRY_POLICIES": `{"jobs":"report.*"}`, "LOG_LEVEL": "loud"},
 				[]string{"RETRY_POLICIES=", "LOG_LEVEL=info", "JOBS_TABLE="}},
 		})
@@ -668,6 +677,13 @@ func TestLambdaWorker(t *testing.T) {
 		t.Parallel()
 		aws := newCloud(t)
 		testWorkerFunction(t, aws, start(t, artefact, aws.env))
+		t.Run("a tick, and no topic", func(t *testing.T) {
+			env := maps.Clone(aws.env)
+			delete(env, "JOBS_TOPIC_ARN")
+			if said := refused(t, start(t, artefact, env), lambdaEvent(t, "scheduled.json")); !strings.Contains(said, "JOBS_TOPIC_ARN") {
+				t.Errorf("the error %q does not say what is missing", said)
+			}
+		})
 	})
 }
 
@@ -819,7 +835,7 @@ func testWorkerFunction(t *testing.T, aws *cloud, f *adaptertest.Function) {
 		for _, event := range garbage {
 			wantUntold(t, refused(t, f, []byte(event)), "secret-word")
 		}
-		if said := refused(t, f, lambdaEvent(t, "scheduled.json")); !strings.Contains(said, "aws.events") {
+		if said := refused(t, f, lambdaEvent(t, "eventbridge.json")); !strings.Contains(said, "aws.ec2") {
 			t.Errorf("the error %q does not name the source", said)
 		}
 		id, message := queued(t)

@@ -56,8 +56,8 @@ func shape(t testing.TB, name string) []byte {
 // decide is a worker's decision by the delivery alone.
 type decide func(domain.Delivery) domain.Disposition
 
-func (d decide) deliver(_ context.Context, delivery domain.Delivery) domain.Disposition {
-	return d(delivery)
+func (d decide) deliver(_ context.Context, delivery domain.Delivery) (domain.Disposition, domain.Job) {
+	return d(delivery), domain.Job{}
 }
 
 func ack(domain.Delivery) domain.Disposition { return domain.Disposition{Verdict: domain.Ack} }
@@ -189,13 +189,13 @@ func TestABatchIsAnsweredByWhatEachRecordCameTo(t *testing.T) {
 func TestAFIFOQueueIsNotDeliveredBeyondTheFirstFailure(t *testing.T) {
 	t.Parallel()
 	var delivered []string
-	w := lambdaevents.Worker{Deliver: func(_ context.Context, d domain.Delivery) domain.Disposition {
+	w := lambdaevents.Worker{Deliver: decide(func(d domain.Delivery) domain.Disposition {
 		delivered = append(delivered, d.JobID) // one after the other, or the race detector objects
 		if d.JobID == jobID(2) {
 			panic("a bug")
 		}
-		return domain.Disposition{Verdict: domain.Ack}
-	}}
+		return ack(d)
+	}).deliver}
 	if _, err := w.Invoke(t.Context(), shape(t, "sqs_fifo")); err != nil {
 		t.Fatal(err)
 	}
@@ -238,9 +238,10 @@ func TestATopicsEventFailsWhenItsRecordIsReturned(t *testing.T) {
 
 func TestALetterIsTheMessageAsItCame(t *testing.T) {
 	t.Parallel()
+	const detail = "the message is neither an event nor a bare job"
 	for event, want := range map[string]lambdaevents.Letter{
-		"sqs":             {Body: []byte("Test message."), MessageID: thirdID, Source: queueARN, Reason: domain.ReasonUndecodable},
-		"sns_undecodable": {Body: []byte("Hello from SNS!"), MessageID: snsID, Source: topicARN, Reason: domain.ReasonUndecodable},
+		"sqs":             {Body: []byte("Test message."), MessageID: thirdID, Source: queueARN, Reason: domain.ReasonUndecodable, Detail: detail},
+		"sns_undecodable": {Body: []byte("Hello from SNS!"), MessageID: snsID, Source: topicARN, Reason: domain.ReasonUndecodable, Detail: detail},
 	} {
 		var got []lambdaevents.Letter
 		w := lambdaevents.Worker{
@@ -343,13 +344,13 @@ func TestOneRecordsPanicOrExitTakesNoOtherWithIt(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(){"panic": func() { panic("a bug") }, "exit of the goroutine": runtime.Goexit} {
 		var others atomic.Int32
-		w := lambdaevents.Worker{Deliver: func(_ context.Context, d domain.Delivery) domain.Disposition {
+		w := lambdaevents.Worker{Deliver: decide(func(d domain.Delivery) domain.Disposition {
 			if d.MessageID == secondID {
 				fail()
 			}
 			others.Add(1)
-			return domain.Disposition{Verdict: domain.Ack}
-		}}
+			return ack(d)
+		}).deliver}
 		response, err := w.Invoke(t.Context(), shape(t, "sqs"))
 		if want := `{"batchItemFailures":[{"itemIdentifier":"` + secondID + `"}]}`; err != nil || string(response) != want {
 			t.Errorf("%s: response %s, %v, want %s", name, response, err, want)
@@ -382,12 +383,12 @@ func TestRecordsRunSideBySideUpToTheBound(t *testing.T) {
 				running += n
 				most = max(most, running)
 			}
-			w := lambdaevents.Worker{Parallel: tt.parallel, Deliver: func(context.Context, domain.Delivery) domain.Disposition {
+			w := lambdaevents.Worker{Parallel: tt.parallel, Deliver: decide(func(d domain.Delivery) domain.Disposition {
 				count(1)
 				time.Sleep(time.Second)
 				count(-1)
-				return domain.Disposition{Verdict: domain.Ack}
-			}}
+				return ack(d)
+			}).deliver}
 			began := time.Now()
 			if _, err := w.Invoke(t.Context(), lambdaevents.SQSEvent(queueARN, messages(25)...)); err != nil {
 				t.Fatal(err)
@@ -407,46 +408,74 @@ func TestTheDeliverysContextIsTheInvocations(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "request"), time.Hour)
 	defer cancel()
-	w := lambdaevents.Worker{Deliver: func(got context.Context, _ domain.Delivery) domain.Disposition {
+	w := lambdaevents.Worker{Deliver: func(got context.Context, d domain.Delivery) (domain.Disposition, domain.Job) {
 		deadline, _ := got.Deadline()
 		if want, _ := ctx.Deadline(); got.Value(key{}) != "request" || !deadline.Equal(want) {
 			t.Error("the context is another")
 		}
-		return domain.Disposition{Verdict: domain.Ack}
+		return ack(d), domain.Job{}
 	}}
 	if _, err := w.Invoke(ctx, shape(t, "sns")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestEventsThatAreNoBatchAreRefused(t *testing.T) {
+func TestAnEventThatNobodyKnowsIsSetApartOrFails(t *testing.T) {
 	t.Parallel()
+	const unknown = "of no source that is known here"
 	tests := map[string]struct {
-		event []byte
+		event string
 		want  string
 	}{
-		"EventBridge":       {shape(t, "eventbridge"), `events of the source "aws.events" are not handled`},
-		"Kinesis":           {shape(t, "kinesis"), `events of the source "aws:kinesis" are not handled`},
-		"long source":       {[]byte(`{"source":"` + strings.Repeat("x", 1000) + `"}`), `events of the source "` + strings.Repeat("x", 64) + `" are not handled`},
-		"mixed":             {[]byte(`{"Records":[{"eventSource":"aws:sqs"},{"EventSource":"aws:sns"}]}`), "come from several sources"},
-		"source of none":    {[]byte(`{"Records":[{}]}`), "the event has no records and no source"},
-		"another case":      {[]byte(`{"records":[{"eventSource":"aws:sqs"}]}`), "the event has no records and no source"},
-		"empty batch":       {[]byte(`{"Records":[]}`), "the event has no records and no source"},
-		"empty":             {nil, "not JSON, at byte 0"},
-		"no JSON":           {[]byte(`{"secret"`), "not JSON, at byte 9"},
-		"list":              {[]byte(`["secret"]`), "unexpected type, at byte 0"},
-		"number for text":   {[]byte(`{"Records":[{"body":12345}]}`), "unexpected type, at byte 20"},
-		"null":              {[]byte(`null`), "no records and no source"},
-		"id to return":      {[]byte(`{"Records":[{"eventSource":"aws:sqs","body":"secret"}]}`), "without an id"},
-		"id to return, SNS": {[]byte(`{"Records":[{"EventSource":"aws:sns"}]}`), "1 of 1 records of aws:sns"},
+		"several sources":  {`{"Records":[{"EventSource":"aws:sns"},{"eventSource":"aws:sqs"}]}`, "come from several sources"},
+		"another source":   {`{"Records":[{"eventSource":"aws:ses","secret":1}]}`, `records of the source "aws:ses" are not known here`},
+		"long source":      {`{"Records":[{"eventSource":"` + strings.Repeat("x", 1000) + `"}]}`, `source "` + strings.Repeat("x", 64) + `" are`},
+		"source of none":   {`{"Records":[{}]}`, `records of the source "" are not known here`},
+		"null for records": {`{"Records":[null]}`, `records of the source "" are not known here`},
+		"another case":     {`{"records":[{"eventSource":"aws:sqs"}]}`, unknown},
+		"empty batch":      {`{"Records":[]}`, unknown},
+		"empty":            {``, "not JSON, at byte 0"},
+		"no JSON":          {`{"secret"`, "not JSON, at byte 9"},
+		"list":             {`["secret"]`, "unexpected type, at byte 0"},
+		"null":             {`null`, unknown},
+		"a token":          {`{"type":"TOKEN","authorizationToken":"secret"}`, unknown},
+		"a job":            {`{"name":"secret"}`, unknown},
+		"list for text":    {`{"Records":[{"EventSource":"aws:sns","Sns":{"Message":[12345]}}]}`, "unexpected type, at byte 42"},
 	}
 	for name, tt := range tests {
-		w := lambdaevents.Worker{Deliver: decide(func(domain.Delivery) domain.Disposition { return domain.Disposition{} }).deliver}
-		response, err := w.Invoke(t.Context(), tt.event)
+		apart := lambdaevents.Worker{Deliver: decide(func(d domain.Delivery) domain.Disposition { return domain.DisposeUnclaimed(d.Err, d, time.Now()) }).deliver}
+		response, err := apart.Invoke(t.Context(), []byte(tt.event))
 		if response != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: response %s, error %v, want %q", name, response, err, tt.want)
 		} else if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "12345") {
 			t.Errorf("%s: the error quotes the event: %v", name, err)
+		}
+		var letters []lambdaevents.Letter
+		apart.Parallel = 1
+		apart.DeadLetter = func(_ context.Context, letter lambdaevents.Letter) error {
+			letters = append(letters, letter)
+			return nil
+		}
+		response, err = apart.Invoke(t.Context(), []byte(tt.event))
+		if err != nil || string(response) != "null" {
+			t.Errorf("%s: response %s, error %v, want it set apart", name, response, err)
+		}
+		if len(letters) == 0 || letters[len(letters)-1].Reason != domain.ReasonUndecodable || !strings.Contains(letters[len(letters)-1].Detail, tt.want) {
+			t.Errorf("%s: letters %+v, want undecodable and %q", name, letters, tt.want)
+		}
+	}
+}
+
+func TestARecordThatCannotBeNamedFailsItsBatch(t *testing.T) {
+	t.Parallel()
+	for _, event := range []string{
+		`{"Records":[{"eventSource":"aws:sqs","body":"secret"}]}`,
+		`{"Records":[{"eventSource":"aws:kinesis"}]}`,
+		`{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":""}}]}`,
+	} {
+		w := lambdaevents.Worker{Deliver: decide(func(domain.Delivery) domain.Disposition { return domain.Disposition{} }).deliver}
+		if response, err := w.Invoke(t.Context(), []byte(event)); response != nil || err == nil || !strings.Contains(err.Error(), "without an id") {
+			t.Errorf("%s: response %s, error %v", event, response, err)
 		}
 	}
 }
@@ -550,48 +579,6 @@ func TestFailuresFollowsLambdasRules(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, tt.want)
 		}
 	}
-}
-
-func FuzzInvoke(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) == 0 {
-		f.Fatal(files, err)
-	}
-	for _, file := range files {
-		f.Add(shape(f, strings.TrimSuffix(filepath.Base(file), ".json")))
-	}
-	f.Add([]byte(`{"Records":[{"eventSource":"aws:sqs","eventSourceARN":".fifo","messageId":"\u0000"}]}`))
-	f.Fuzz(func(t *testing.T, event []byte) {
-		delivered := 0
-		w := lambdaevents.Worker{
-			Parallel: 1, // the same input takes the same way: the fuzzer measures it
-			Deliver: func(_ context.Context, d domain.Delivery) domain.Disposition {
-				delivered++
-				switch delivered % 3 {
-				case 0:
-					return domain.Disposition{Verdict: domain.Ack}
-				case 1:
-					return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonOf(d.Err)}
-				default:
-					return domain.Disposition{}
-				}
-			},
-			DeadLetter: func(context.Context, lambdaevents.Letter) error { return nil },
-		}
-		response, err := w.Invoke(t.Context(), event)
-		if (err == nil) != (response != nil) || response != nil && !json.Valid(response) {
-			t.Errorf("response %q, error %v", response, err)
-		}
-		var answer events.SQSEventResponse
-		if err == nil && json.Unmarshal(response, &answer) != nil {
-			t.Errorf("response %s", response)
-		}
-		for _, failure := range answer.BatchItemFailures {
-			if failure.ItemIdentifier == "" {
-				t.Errorf("an empty id in %s", response)
-			}
-		}
-	})
 }
 
 func FuzzFailures(f *testing.F) {

@@ -7,16 +7,19 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
 	"go.uber.org/zap"
 
 	"github.com/jobgate/jobgate/adapters/apigateway"
+	"github.com/jobgate/jobgate/adapters/emf"
 	"github.com/jobgate/jobgate/adapters/oidc"
+	"github.com/jobgate/jobgate/adapters/ssm"
 	"github.com/jobgate/jobgate/adapters/zaplog"
 	"github.com/jobgate/jobgate/bootstrap/config"
+	"github.com/jobgate/jobgate/bootstrap/config/invocation"
 	"github.com/jobgate/jobgate/bootstrap/config/tokens"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/access"
+	"github.com/jobgate/jobgate/ports"
 )
 
 // prefetchTimeout bounds the fetching of keys at init, for which Lambda gives 10 s in all.
@@ -29,12 +32,17 @@ type Config struct {
 	LogLevel string
 }
 
-// LoadConfig reads the settings, and returns every mistake in them at once.
+// LoadConfig reads settings none of which names a parameter, and returns every mistake in them at once.
 func LoadConfig(getenv func(string) string) (Config, error) {
 	env := config.From(getenv)
+	cfg := load(env)
+	return cfg, env.Err()
+}
+
+func load(env *config.Env) Config {
 	cfg := Config{Tokens: tokens.Load(env), LogLevel: env.OneOf("LOG_LEVEL", zaplog.Levels...)}
 	cfg.Policy = env.AccessPolicy(cfg.Tokens.Trusted())
-	return cfg, env.Err()
+	return cfg
 }
 
 // Function is the authorizer function.
@@ -46,11 +54,16 @@ type Function struct {
 // New returns the function. background says that the process lives on between two calls, as it does everywhere but on
 // Lambda, so that keys can be fetched ahead.
 func New(cfg Config, background bool, log *zap.Logger) (*Function, error) {
+	return create(cfg, background, log, func(v ports.TokenVerifier) ports.TokenVerifier { return v })
+}
+
+// create is New with a decorator of the verifier.
+func create(cfg Config, background bool, log *zap.Logger, decorate func(ports.TokenVerifier) ports.TokenVerifier) (*Function, error) {
 	verifier, err := cfg.Tokens.Verifier(oidc.Options{Background: background, Log: zaplog.Attrs(log)})
 	if err != nil {
 		return nil, err
 	}
-	gate := &access.Gate{Verifier: verifier, Policy: cfg.Policy}
+	gate := &access.Gate{Verifier: decorate(verifier), Policy: cfg.Policy}
 	authorizer, err := apigateway.NewAuthorizer(gate, domain.Routes, decisions(log))
 	if err != nil {
 		_ = verifier.Close() // it has not been used
@@ -64,7 +77,7 @@ func (f *Function) Prefetch(ctx context.Context) error { return f.verifier.Prefe
 
 // Invoke answers one authorizer event.
 func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
-	return f.authorizer.Invoke(ctx, event)
+	return f.authorizer.Invoke(invocation.Context(ctx), event)
 }
 
 // Close ends the fetching of keys.
@@ -78,9 +91,7 @@ func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
 		if d.RequestID != "" {
 			fields = append(fields, zap.String("request_id", d.RequestID))
 		}
-		if invocation, ok := lambdacontext.FromContext(ctx); ok {
-			fields = append(fields, zap.String("invocation_id", invocation.AwsRequestID))
-		}
+		log := zaplog.From(ctx, log)
 		switch {
 		case d.Reason != "":
 			log.Warn("refused at the gate", append(fields, zap.String("reason", string(d.Reason)))...)
@@ -96,14 +107,12 @@ func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
 func Run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	var cfg Config
 	flags := config.NewFlags("auth", "the authorizer function of jobgate, run by AWS Lambda", stderr)
-	if done, err := flags.Parse(args, stdout, func() (err error) {
-		cfg, err = LoadConfig(getenv)
-		return err
-	}); done {
+	if done, err := flags.ParseFunction(ctx, args, stdout, getenv, ssm.Parameters(getenv), func(env *config.Env) { cfg = load(env) }); done {
 		return err
 	}
 	log := zaplog.JSON(stderr, cfg.LogLevel)
-	function, err := New(cfg, false, log)
+	metrics := emf.New(stdout, getenv("AWS_LAMBDA_FUNCTION_NAME"), nil)
+	function, err := create(cfg, false, log, metrics.Verifier)
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,6 @@
 // Package config reads settings from an injected environment. It reports every mistake at once, each with the
-// setting's name, what is wrong and an example, and it reads JSON settings and secrets inline or from a file.
+// setting's name, what is wrong and an example, and it reads JSON settings and secrets inline, from a file or, for Lambda
+// functions, from Parameter Store.
 package config
 
 import (
@@ -18,8 +19,9 @@ import (
 
 // Env is an environment under reading: take each setting from it, then ask Err.
 type Env struct {
-	getenv   func(string) string
-	problems []Problem
+	getenv     func(string) string
+	problems   []Problem
+	parameters *lookup // nil: none are to be had
 }
 
 // From returns an Env that reads settings by getenv.
@@ -49,6 +51,9 @@ func (p Problems) Error() string {
 
 // Wrong records a mistake in the setting name, once.
 func (e *Env) Wrong(name, example, format string, args ...any) {
+	if e.parameters.awaits(name) {
+		return // nothing is known of it yet
+	}
 	problem := Problem{Name: name, Reason: fmt.Sprintf(format, args...), Example: example}
 	if !slices.Contains(e.problems, problem) {
 		e.problems = append(e.problems, problem)
@@ -203,13 +208,17 @@ func (e *Env) CORSOrigin() string {
 	}
 }
 
-// Text returns a setting that is given inline or as the path of a file that holds it: a path begins with /, ./ or ../.
-// "" where it is not set or cannot be had. No mistake repeats the value: it may be a secret that looks like a path.
+// Text returns a setting that is given inline, as the path of a file that holds it, or as the parameter that does: a
+// path begins with /, ./ or ../, and a parameter, of a Lambda function, with ssm:. "" where it is not set or cannot be
+// had. No mistake repeats the value: it may be a secret that looks like a path.
 func (e *Env) Text(name, example string) string {
 	v := e.getenv(name)
-	for _, prefix := range []string{"ssm:", "~", "file:"} {
+	if parameter, ok := strings.CutPrefix(v, parameterPrefix); ok && e.parameters != nil {
+		return e.parameter(name, example, parameter)
+	}
+	for prefix, remark := range map[string]string{parameterPrefix: " outside a Lambda function", "~": "", "file:": ""} {
 		if strings.HasPrefix(v, prefix) {
-			e.Wrong(name, example, "begins with %s, which nothing here resolves: give the value, or a path that begins with / or ./", prefix)
+			e.Wrong(name, example, "begins with %s, which nothing resolves%s: give the value, or a path that begins with / or ./", prefix, remark)
 			return ""
 		}
 	}

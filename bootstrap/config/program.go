@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 )
 
@@ -74,6 +75,29 @@ func NewFlags(name, about string, stderr io.Writer) *Flags {
 // when nothing is left to do: something is wrong, or a flag has asked for no more than an answer, which was given on
 // stdout.
 func (f *Flags) Parse(args []string, stdout io.Writer, settings func() error) (done bool, err error) {
+	return f.parse(args, stdout, func() (string, error) { return "", settings() })
+}
+
+// ParseFunction is Parse for a Lambda function, whose settings may name parameters: load takes them from an Env and notes
+// what they come to. It may be called more than once. With -check-config parameters are asked for where there are AWS
+// credentials, and the answer says whether they were.
+func (f *Flags) ParseFunction(
+	ctx context.Context, args []string, stdout io.Writer, getenv func(string) string, parameters Parameters, load func(*Env),
+) (done bool, err error) {
+	return f.parse(args, stdout, func() (remark string, err error) {
+		read, about := resolve, "as Parameter Store has them"
+		if f.checkConfig && getenv("AWS_ACCESS_KEY_ID") == "" {
+			read, about = unresolved, "not looked up in Parameter Store, without AWS credentials"
+		}
+		names, err := read(ctx, getenv, parameters, load)
+		if len(names) > 0 {
+			remark = "; " + about + ": " + strings.Join(names, ", ")
+		}
+		return remark, err
+	})
+}
+
+func (f *Flags) parse(args []string, stdout io.Writer, settings func() (remark string, err error)) (done bool, err error) {
 	if err := f.FlagSet.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return true, err
@@ -87,11 +111,12 @@ func (f *Flags) Parse(args []string, stdout io.Writer, settings func() error) (d
 		fmt.Fprintln(stdout, f.Name(), Version())
 		return true, nil
 	}
-	if err := settings(); err != nil {
+	remark, err := settings()
+	if err != nil {
 		return true, err
 	}
 	if f.checkConfig {
-		fmt.Fprintln(stdout, "the settings are right")
+		fmt.Fprintln(stdout, "the settings are right"+remark)
 		return true, nil
 	}
 	return false, nil

@@ -12,7 +12,7 @@ func (Secret) GoString() string { return "[redacted]" }
 // MarshalText hides the secret.
 func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
-// Secrets returns a setting that is a comma-separated list of secrets, given inline or as the path of a file.
+// Secrets returns a setting that is a comma-separated list of secrets, given as Text takes it.
 func (e *Env) Secrets(name, example string) []Secret {
 	text := e.Text(name, example)
 	if text == "" {

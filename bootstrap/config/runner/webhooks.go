@@ -9,6 +9,7 @@ import (
 
 	"github.com/jobgate/jobgate/adapters/webhook"
 	"github.com/jobgate/jobgate/adapters/wire/strictjson"
+	"github.com/jobgate/jobgate/adapters/zaplog"
 	"github.com/jobgate/jobgate/bootstrap/config"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
@@ -87,7 +88,7 @@ func logged(handler *webhook.Handler, log *zap.Logger) jobs.HandlerFunc {
 	return func(ctx context.Context, run jobs.Run) ([]byte, error) {
 		output, err := handler.Handle(ctx, run)
 		if cause := webhook.Cause(err); cause != nil {
-			log.Warn("a webhook was not reached", zap.String("job_id", run.Job.ID), zap.String("job_name", run.Job.Name), zap.Int("attempt", run.Attempt), zap.Error(cause))
+			zaplog.From(ctx, log).Warn("a webhook was not reached", zap.String("job_id", run.Job.ID), zap.String("job_name", run.Job.Name), zap.Int("attempt", run.Attempt), zap.Error(cause))
 		}
 		return output, err
 	}

@@ -1,0 +1,12 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/jobgate/jobgate/adapters/lambdaevents"
+)
+
+// SetApart has the function send letters by send.
+func (f *Function) SetApart(send func(context.Context, lambdaevents.Letter) error) {
+	f.worker.DeadLetter = send
+}
