@@ -80,6 +80,10 @@ soak: ## Kill, pause and fill up real processes while clients submit, 20 times e
 bench: ## Verification of tokens and the authorizer beside bare crypto, as ratios
 	go test -run '^$$' -bench . -benchmem .
 
+.PHONY: bench-depth
+bench-depth: ## What a call of SQLite and PostgreSQL costs with 1,000,000 jobs stored, as a ratio to 1,000 (minutes, 2 GB)
+	go test -run '^$$' -bench '^BenchmarkDepth$$' -benchtime 1x -timeout 30m ./adapters/sqlstore
+
 .PHONY: bench-lambda
 bench-lambda: ## Size, cold start and warm latency of the Lambda functions beside a hello world's, as ratios
 	go test -run '^TestLambdaFigures$$' -count 1 -v -timeout 20m . -lambda
