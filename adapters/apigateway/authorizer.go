@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/go-json-experiment/json"
 
 	"github.com/jobgate/jobgate/adapters/wire/bearer"
@@ -113,21 +112,19 @@ func (a *Authorizer) decide(ctx context.Context, event []byte, d *Decision) ([]b
 		}
 		return nil, fault(*d)
 	}
-	answer, err := json.Marshal(a.answer(request.at, who, d), json.Deterministic(true))
+	answer, err := a.answer(request.at, who, d)
 	if err != nil {
 		d.Reason = domain.ReasonInternal
 		return nil, fault(*d)
 	}
 	if len(answer) > maxResult {
 		d.Reason = domain.ReasonTooLarge
-		return json.Marshal(events.APIGatewayCustomAuthorizerResponse{
-			PrincipalID: d.ID, PolicyDocument: denyAll(request.at), Context: map[string]any{keyDecision: d.ID},
-		})
+		return encodeAnswer(d.ID, denyAll(request.at), []contextValue{{keyDecision, d.ID}})
 	}
 	return answer, nil
 }
 
-func (a *Authorizer) answer(at Deployment, who domain.Principal, d *Decision) events.APIGatewayCustomAuthorizerResponse {
+func (a *Authorizer) answer(at Deployment, who domain.Principal, d *Decision) ([]byte, error) {
 	d.Refused = make(map[domain.Action]domain.Reason)
 	allowed := false
 	doc := a.compiler.Compile(at, func(action domain.Action) bool {
@@ -142,7 +139,7 @@ func (a *Authorizer) answer(at Deployment, who domain.Principal, d *Decision) ev
 		d.Reason = domain.ReasonForbidden
 	}
 	who.Scopes = slices.DeleteFunc(slices.Clone(who.Scopes), func(s string) bool { return !slices.Contains(a.scopes, s) })
-	return events.APIGatewayCustomAuthorizerResponse{PrincipalID: who.Subject, PolicyDocument: doc, Context: principalContext(who, d.ID)}
+	return encodeAnswer(who.Subject, doc, principalContext(who, d.ID))
 }
 
 // An authorizerRequest is what an authorizer event asks.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
+
 	"github.com/jobgate/jobgate/domain"
 )
 
@@ -88,7 +89,7 @@ func (c *Compiler) nested() (problems []error) {
 // decided by its action and written with its concrete verb and stage; a refused one that lies inside an allowed one is
 // denied explicitly, the others by IAM's default. Somebody who may do nothing is denied everything.
 func (c *Compiler) Compile(at Deployment, may func(domain.Action) bool) Document {
-	var allowed, denied []string
+	allowed, denied := make([]string, 0, len(c.grants)), []string(nil)
 	for _, g := range c.grants {
 		if may(g.action) {
 			allowed = append(allowed, at.resource(g.pattern))

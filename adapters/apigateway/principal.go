@@ -27,27 +27,6 @@ const (
 
 const never = "never"
 
-// principalContext is the context for who. Empty values are left out.
-func principalContext(who domain.Principal, decision string) map[string]any {
-	values := map[string]any{keySubject: who.Subject, keyExpires: never, keyDecision: decision}
-	if !who.ExpiresAt.IsZero() {
-		values[keyExpires] = strconv.FormatInt(who.ExpiresAt.UnixMilli(), 10)
-	}
-	set := func(key, value string) {
-		if value != "" {
-			values[key] = value
-		}
-	}
-	set(keyIssuer, who.Issuer)
-	set(keyClient, who.ClientID)
-	set(keyTokenID, who.TokenID)
-	set(keyScopes, strings.Join(who.Scopes, " "))
-	for name, value := range who.Claims {
-		set(claimPrefix+name, value)
-	}
-	return values
-}
-
 // Principal returns the caller whom the authorizer let in, from the context that it gave. It is not decided anew here:
 // expiry and deny list are the use case's to ask again. Without an authorizer's context the error is Unauthenticated
 // with missing_token, with a malformed one Unauthenticated with invalid_token.

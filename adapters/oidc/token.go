@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -92,10 +93,15 @@ type member struct {
 	value jsontext.Value
 }
 
+// decoders keep what they need to find names that come twice.
+var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(new(bytes.Buffer)) }}
+
 // parseObject parses exactly one JSON object: RFC 7493, and so no two members of one name at any depth and no invalid
 // UTF-8.
 func parseObject(text []byte) (object, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(text))
+	dec, _ := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(text)) // which reads the text itself, and no copy
 	if dec.PeekKind() != '{' {
 		return nil, errors.New("no object")
 	}
