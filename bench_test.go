@@ -229,9 +229,9 @@ func TestAllocationsDoNotRise(t *testing.T) {
 	const runs = 200
 	type most struct{ verify, decide float64 }
 	for alg, most := range map[string]struct{ fresh, remembered most }{
-		"RS256": {most{53, 99}, most{1, 47}},
-		"ES256": {most{65, 111}, most{1, 47}},
-		"EdDSA": {most{42, 88}, most{1, 47}},
+		"RS256": {most{33, 51}, most{1, 19}},
+		"ES256": {most{45, 63}, most{1, 19}},
+		"EdDSA": {most{22, 40}, most{1, 19}},
 	} {
 		c := newTokenCost(t, alg, runs+1)
 		measure := func(what string, most float64, do func(i int) error) {
