@@ -648,6 +648,10 @@ var deployed = []string{
 	"aws_api_gateway_method", "aws_api_gateway_method_response", "aws_api_gateway_resource",
 }
 
+// deployedToo are attributes of the API itself that come into effect with a deployment alone
+// (https://docs.aws.amazon.com/apigateway/latest/developerguide/rest-api-disable-default-endpoint.html).
+var deployedToo = []string{"disable_execute_api_endpoint"}
+
 // notDeployed are locals that the resources of the API use and the hash need not name, by why.
 var notDeployed = map[string]string{
 	"local.nodes":        "follows from the routes",
@@ -676,6 +680,13 @@ func checkRedeployment(c *configuration) (found []string) {
 				if strings.HasPrefix(address, "var.") {
 					found = append(found, violation(r, "%s uses %s past the locals that the redeployment hash names", addressOf(r), address))
 				}
+			}
+		}
+	}
+	for _, api := range c.each("resource", "aws_api_gateway_rest_api") {
+		for _, of := range deployedToo {
+			if attribute(api.Body, of) != nil && !strings.Contains(c.text(hash), addressOf(api)+"."+of) {
+				found = append(found, violation(api, "the redeployment hash does not name %s.%s: a change of it would not go live", addressOf(api), of))
 			}
 		}
 	}
@@ -713,11 +724,65 @@ resource "aws_api_gateway_deployment" "jobs" {
 	for _, kind := range deployed {
 		want(t, checkRedeployment(snippet(t, good+`resource "`+kind+`" "x" {}`)), "does not name "+kind+".x")
 	}
+	const api = `resource "aws_api_gateway_rest_api" "jobs" {
+  disable_execute_api_endpoint = true
+}
+`
+	const shut = "aws_api_gateway_rest_api.jobs.disable_execute_api_endpoint"
+	want(t, checkRedeployment(snippet(t, good+api)), "does not name "+shut)
+	want(t, checkRedeployment(snippet(t, strings.Replace(good, "[local.routes, ", "[local.routes, "+shut+", ", 1)+api)))
 	want(t, checkRedeployment(snippet(t, strings.Replace(good, "[local.routes, ", "[", 1))), "does not name local.routes")
 	want(t, checkRedeployment(snippet(t, strings.Replace(good, "for_each = local.routes", "for_each = var.routes", 1))), "uses var.routes past")
 	want(t, checkRedeployment(snippet(t, strings.Replace(good, "m.id", "m", 1))), "whole resources")
 	want(t, checkRedeployment(snippet(t, strings.Replace(good, "= true", "= false", 1))), "not created before")
 	want(t, checkRedeployment(snippet(t, "")), "no deployment")
+}
+
+func TestWhatLosesOrDelaysJobsHasAnAlarm(t *testing.T) {
+	t.Parallel()
+	want(t, checkAlarms(readConfiguration(t, moduleDir)))
+}
+
+// watched are the metrics that an alarm looks at. The authorizer's faults are counted in the access log.
+var watched = []string{
+	"AWS/ApiGateway 5XXError", "AWS/Events Invocations", "AWS/Lambda AsyncEventsDropped", "AWS/Lambda DestinationDeliveryFailures", "AWS/Lambda Duration",
+	"AWS/Lambda Errors", "AWS/Lambda Throttles", "AWS/SNS NumberOfNotificationsFailed", "AWS/SNS NumberOfNotificationsFailedToRedriveToDlq",
+	"AWS/SQS ApproximateAgeOfOldestMessage", "AWS/SQS ApproximateNumberOfMessagesVisible",
+}
+
+func checkAlarms(c *configuration) (found []string) {
+	rows := map[string]bool{}
+	if alarms := c.locals()["alarms"]; alarms != nil {
+		_ = hclsyntax.VisitAll(alarms, func(n hclsyntax.Node) hcl.Diagnostics {
+			row, ok := n.(*hclsyntax.ObjectConsExpr)
+			if !ok {
+				return nil
+			}
+			of := map[string]string{}
+			for _, item := range row.Items {
+				if value, err := literal(item.ValueExpr); err == nil {
+					of[hcl.ExprAsKeyword(item.KeyExpr)] = value
+				}
+			}
+			rows[of["namespace"]+" "+of["metric"]] = true
+			return nil
+		})
+	}
+	for _, metric := range watched {
+		if !rows[metric] {
+			found = append(found, "no alarm looks at "+metric)
+		}
+	}
+	return found
+}
+
+func TestWhatLosesOrDelaysJobsHasAnAlarmRefuses(t *testing.T) {
+	t.Parallel()
+	text := string(readFile(t, moduleDir, "alarms.tf"))
+	for _, metric := range watched {
+		_, name, _ := strings.Cut(metric, " ")
+		want(t, checkAlarms(snippet(t, strings.ReplaceAll(text, `"`+name+`"`, `"Other"`))), "no alarm looks at "+metric)
+	}
 }
 
 func TestFunctionsRunAndLogAsTheyShould(t *testing.T) {

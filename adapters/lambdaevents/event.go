@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ type batch struct {
 
 // ordered reports whether a record may only be delivered when all before it are done with.
 func (b batch) ordered() bool {
-	return forms[b.source] == stream || b.source == sourceSQS && b.records[0].fifo()
+	return forms[b.source] == stream || b.source == sourceSQS && slices.ContainsFunc(b.records, record.fifo)
 }
 
 // record is what its source delivers again as one. It has no parts when there is nothing to do about it.
@@ -144,7 +145,7 @@ func decodeRecord(raw []byte) (r eventRecord, err error) {
 	return r, err
 }
 
-// read reads an invocation's event. The source of its first record is the event's, for Lambda mixes none.
+// read reads an invocation's event. The source of the first record that tells one is the event's, for Lambda mixes none.
 func (rules Rules) read(payload []byte) batch {
 	var event struct {
 		Records []strictjson.Raw `json:"Records"`
@@ -153,11 +154,9 @@ func (rules Rules) read(payload []byte) batch {
 		return batch{records: []record{rules.readEvent(payload)}}
 	}
 	var b batch
-	for i, raw := range event.Records {
+	for _, raw := range event.Records {
 		r, err := decodeRecord(raw)
-		if i == 0 {
-			b.source = r.source()
-		}
+		b.source = cmp.Or(b.source, r.source())
 		if err == nil && r.source() != b.source {
 			err = undecodable("the records of the event come from several sources")
 		}
@@ -251,6 +250,9 @@ func (rules Rules) fromSNS(r snsRecord) record {
 	return record{id: r.MessageID, arn: r.TopicARN, parts: rules.parts(body, body, from, r.MessageID)}
 }
 
+// maxParts is how many events one message may bring, each of which is a job or a letter: S3 puts one into a message.
+const maxParts = 100
+
 // parts reads a message's body: a message about a job, or an event of another source that came by way of a queue or
 // topic. message is what the body came in, and id the id of that.
 func (rules Rules) parts(message, body []byte, from cloudevent.Origin, id string) (parts []part) {
@@ -264,6 +266,10 @@ func (rules Rules) parts(message, body []byte, from cloudevent.Origin, id string
 		e, err := fromEventBridge(body)
 		parts = []part{{message, rules.delivery(e, body, err)}}
 	case members[memberRecords] != nil && json.Unmarshal(members[memberRecords], &records) == nil:
+		if len(records) > maxParts {
+			parts = []part{{message, domain.Delivery{Err: undecodable("the message has more than %d events", maxParts)}}}
+			break
+		}
 		for _, raw := range records {
 			r, err := decodeRecord(raw)
 			parts = append(parts, rules.foreignPart(raw, r, err))

@@ -305,6 +305,29 @@ func TestAMessageWithSeveralEventsIsDoneWhenEachIs(t *testing.T) {
 	}
 }
 
+// A sender's one message is no reason to send letters by the hundred thousand.
+func TestAMessageWithTooManyEventsIsSetApartOnce(t *testing.T) {
+	t.Parallel()
+	record := string(recordsOf(t, shape(t, "kinesis"))[0])
+	for n, want := range map[int]int{100: 100, 101: 1} {
+		body := `{"Records":[` + strings.Repeat(record+",", n-1) + record + `]}`
+		var letters []lambdaevents.Letter
+		w := lambdaevents.Worker{Deliver: decide(func(domain.Delivery) domain.Disposition {
+			return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonUndecodable}
+		}).deliver, DeadLetter: func(_ context.Context, letter lambdaevents.Letter) error {
+			letters = append(letters, letter)
+			return nil
+		}}
+		response, err := w.Invoke(t.Context(), queued(body))
+		if err != nil || string(response) != `{"batchItemFailures":[]}` || len(letters) != want {
+			t.Fatalf("%d events: %d letters, response %s, %v; want %d letters", n, len(letters), response, err, want)
+		}
+		if whole := string(letters[0].Body) == body; whole != (want == 1) {
+			t.Errorf("%d events: a letter has the whole message: %v", n, whole)
+		}
+	}
+}
+
 func TestMistakesInRules(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -422,15 +445,16 @@ func TestARetrysMessageIsKeptInItsQueueUntilTheDueTime(t *testing.T) {
 		asked    bool
 		want     string
 	}{
-		"kept":                   {queueARN, 1, 90 * time.Second, true, nil, true, kept},
-		"due already":            {queueARN, 1, -time.Second, true, nil, true, kept},
-		"another queue":          {queueARN, 1, time.Second, false, nil, true, done},
-		"an error":               {queueARN, 1, time.Second, false, errors.New("throttled"), true, done},
-		"later than SQS can":     {queueARN, 1, 12 * time.Hour, true, nil, false, done},
-		"received often":         {queueARN, 49, time.Second, true, nil, true, kept},
-		"received too often":     {queueARN, 50, time.Second, true, nil, false, done},
-		"a FIFO queue":           {fifoARN, 1, time.Second, true, nil, false, done},
-		"an error, and it moved": {queueARN, 1, time.Second, true, errors.New("no answer"), true, done},
+		"kept":                    {queueARN, 1, 90 * time.Second, true, nil, true, kept},
+		"due already":             {queueARN, 1, -time.Second, true, nil, true, kept},
+		"another queue":           {queueARN, 1, time.Second, false, nil, true, done},
+		"an error":                {queueARN, 1, time.Second, false, errors.New("throttled"), true, done},
+		"in a quarter of an hour": {queueARN, 1, 15 * time.Minute, true, nil, true, kept},
+		"later than that":         {queueARN, 1, 15*time.Minute + time.Second, true, nil, false, done},
+		"received often":          {queueARN, 49, time.Second, true, nil, true, kept},
+		"received too often":      {queueARN, 50, time.Second, true, nil, false, done},
+		"a FIFO queue":            {fifoARN, 1, time.Second, true, nil, false, done},
+		"an error, and it moved":  {queueARN, 1, time.Second, true, errors.New("no answer"), true, done},
 	}
 	for name, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -480,6 +504,14 @@ func TestTicks(t *testing.T) {
 	if lambdaevents.Scheduled(queued(string(shape(t, "eventbridge_scheduled")))) {
 		t.Error("a tick in a queue is taken for one")
 	}
+	for pattern, want := range map[string]bool{"aws.events": true, "aws.*": true, "aws.ec2": false} {
+		if got := (lambdaevents.Rules{{Source: pattern, Job: "nightly"}}).Map(shape(t, "eventbridge_scheduled")); got != want {
+			t.Errorf("a rule for %s maps a tick: %v, want %v", pattern, got, want)
+		}
+	}
+	if (lambdaevents.Rules{{Source: "*", Job: "nightly"}}).Map([]byte(`"text"`)) {
+		t.Error("what is no event is mapped")
+	}
 }
 
 // seeds are every shape, and what a fuzzer does not find soon.
@@ -515,7 +547,7 @@ func fuzzInvoke(t *testing.T, mapping lambdaevents.Rules, event []byte) {
 			delivered++
 			switch delivered % 4 {
 			case 0:
-				return domain.Disposition{Verdict: domain.Ack}, domain.Job{Status: domain.Queued, DueAt: time.Now().Add(time.Hour)}
+				return domain.Disposition{Verdict: domain.Ack}, domain.Job{Status: domain.Queued, DueAt: time.Now().Add(time.Minute)}
 			case 1:
 				return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonOf(d.Err)}, domain.Job{}
 			case 2:

@@ -371,6 +371,24 @@ func TestOneRecordsPanicOrExitTakesNoOtherWithIt(t *testing.T) {
 	})
 }
 
+func TestARecordThatCannotBeReadTakesNoOtherWithItWhereverItIs(t *testing.T) {
+	t.Parallel()
+	const unreadable = `{"messageId":"` + firstID + `","body":5,"eventSource":"aws:sqs","eventSourceARN":"` + queueARN + `"}`
+	readable := `{"messageId":"` + secondID + `","body":"{\"name\":\"test-job\"}","eventSource":"aws:sqs","eventSourceARN":"` + queueARN + `"}`
+	for _, records := range []string{unreadable + "," + readable, readable + "," + unreadable} {
+		w := lambdaevents.Worker{Parallel: 1, Deliver: decide(func(d domain.Delivery) domain.Disposition {
+			if d.Err != nil {
+				return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonUndecodable}
+			}
+			return ack(d)
+		}).deliver}
+		response, err := w.Invoke(t.Context(), []byte(`{"Records":[`+records+`]}`))
+		if want := `{"batchItemFailures":[{"itemIdentifier":"` + firstID + `"}]}`; err != nil || string(response) != want {
+			t.Errorf("response %s, %v; want %s", response, err, want)
+		}
+	}
+}
+
 func TestRecordsRunSideBySideUpToTheBound(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ parallel, want int }{{0, 10}, {3, 3}, {100, 25}} {

@@ -21,3 +21,9 @@ func Scheduled(event []byte) bool {
 	}
 	return json.Unmarshal(event, &e) == nil && slices.Contains([]string{"aws.events", "aws.scheduler"}, e.Source) && e.DetailType == detailType
 }
+
+// Map reports whether one of the rules makes a job of an event that EventBridge invokes a function with.
+func (rules Rules) Map(event []byte) bool {
+	e, err := fromEventBridge(event)
+	return err == nil && rules.job(e) != ""
+}

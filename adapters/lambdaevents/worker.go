@@ -26,10 +26,12 @@ const (
 	letterTimeout   = 5 * time.Second
 	postponeTimeout = 3 * time.Second
 
-	// maxPostponed is how long a message is kept in its queue at most. SQS hides one for 12 hours from its receipt, which
-	// was up to a batching window (5 minutes) and an invocation (15 minutes) ago.
-	// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
-	maxPostponed = 12*time.Hour - 20*time.Minute
+	// maxPostponed is how long a message is kept in its queue at most. SQS would hide one for 12 hours from its receipt
+	// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html), but counts it
+	// among the 120,000 that may be in flight
+	// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html): what waits for long
+	// is the due loop's, which is at most a minute late, or one failing dependency would stop the queue for all.
+	maxPostponed = 15 * time.Minute
 
 	// maxReceives is how often a message is received before it is no longer kept: half of what a queue should allow before it
 	// takes the message for poison.

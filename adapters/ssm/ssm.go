@@ -31,8 +31,10 @@ import (
 const (
 	totalTimeout = 4 * time.Second
 	tryTimeout   = 1500 * time.Millisecond
-	tries        = 3
-	firstPause   = 50 * time.Millisecond // before a second try, at most; doubling
+	// An account has 40 calls a second for all that starts at once
+	// (https://docs.aws.amazon.com/general/latest/gr/ssm.html): the pauses add up to 3 s at most.
+	tries      = 5
+	firstPause = 200 * time.Millisecond // before a second try, at most; doubling
 
 	// batch is how many names a call takes
 	// (https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html).

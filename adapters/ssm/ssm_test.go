@@ -180,10 +180,10 @@ func TestOnlyWhatAMomentMayMendIsTriedAgain(t *testing.T) {
 		calls  int
 	}{
 		"a failure":           {[]http.HandlerFunc{coded(500, "InternalServerError"), ok}, -1, 2},
-		"throttling":          {[]http.HandlerFunc{coded(400, "ThrottlingException"), answers(429, ""), ok}, -1, 3},
+		"throttling":          {[]http.HandlerFunc{coded(400, "ThrottlingException"), answers(429, ""), coded(400, "ThrottlingException"), answers(429, ""), ok}, -1, 5},
 		"an answer cut short": {[]http.HandlerFunc{answers(200, hit[:20]), ok}, -1, 2},
-		"failures":            {[]http.HandlerFunc{coded(503, "ServiceUnavailable")}, domain.Unavailable, 3},
-		"throttled for good":  {[]http.HandlerFunc{coded(400, "ThrottlingException")}, domain.Throttled, 3},
+		"failures":            {[]http.HandlerFunc{coded(503, "ServiceUnavailable")}, domain.Unavailable, 5},
+		"throttled for good":  {[]http.HandlerFunc{coded(400, "ThrottlingException")}, domain.Throttled, 5},
 		"access":              {[]http.HandlerFunc{coded(400, "AccessDeniedException")}, domain.Forbidden, 1},
 		"its key":             {[]http.HandlerFunc{coded(400, "InvalidKeyId")}, domain.Forbidden, 1},
 		"no name":             {[]http.HandlerFunc{coded(400, "ValidationException")}, domain.Invalid, 1},
@@ -225,7 +225,7 @@ func TestASilentParameterStoreIsWaitedForSoLongOnly(t *testing.T) {
 	}{
 		"its context ends":  {soon, hangs.URL, time.Second},
 		"it never answers":  {t.Context(), hangs.URL, 6 * time.Second},
-		"it is not there":   {t.Context(), gone.URL, 3 * time.Second},
+		"it is not there":   {t.Context(), gone.URL, 5 * time.Second},
 		"it speaks no HTTP": {t.Context(), "http://" + silent(t), 6 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

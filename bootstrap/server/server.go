@@ -124,6 +124,9 @@ func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Log
 	}
 	if cfg.Role != roleAPI {
 		worker := runner.New(cfg.Worker, store, handlers, log)
+		if cfg.Broker != "" {
+			worker.MaxRun = rabbitmq.MaxRunTimeout
+		}
 		worker.Handler, worker.Settled = s.metrics.Handler(worker.Handler), s.metrics.Settled(worker.Settled)
 		if s.tracing != nil {
 			worker.Handler = s.tracing.Handler(worker.Handler)

@@ -21,6 +21,7 @@ type settings struct {
 	queue       string // JOBS_QUEUE_URL, of the queue that messages are kept in for their retry; may be empty
 	deadLetters string // DEAD_LETTER_QUEUE_URL; may be empty
 	rules       lambdaevents.Rules
+	maxRun      time.Duration // what an invocation leaves for a run
 }
 
 const (
@@ -32,7 +33,7 @@ const (
 func loadConfig(env *config.Env, handlers jobs.Handlers) settings {
 	s := settings{runner: runner.LoadConfig(env, handlers, 1)}
 	s.runner.Retries = env.FunctionRetryPolicies()
-	checkTimeouts(env, s.runner.Retries)
+	s.maxRun = checkTimeouts(env, s.runner.Retries)
 	s.table = env.Required("JOBS_TABLE", "jobgate-jobs")
 	s.topic = env.Topic(false)
 	s.queue = queueURL(env, "JOBS_QUEUE_URL")
@@ -83,8 +84,8 @@ const (
 )
 
 // checkTimeouts compares run timeouts with FUNCTION_TIMEOUT, the function's own timeout, if that is told: a job whose run
-// does not fit would never be begun.
-func checkTimeouts(env *config.Env, policies domain.RetryPolicies) {
+// does not fit is cut short. It returns what there is for a run.
+func checkTimeouts(env *config.Env, policies domain.RetryPolicies) (maxRun time.Duration) {
 	const (
 		name    = "FUNCTION_TIMEOUT"
 		retries = "RETRY_POLICIES"
@@ -93,9 +94,9 @@ func checkTimeouts(env *config.Env, policies domain.RetryPolicies) {
 	switch {
 	case timeout > maxInvocation:
 		env.Wrong(name, maxInvocation.String(), "%v is more than a function can have, %v", timeout, maxInvocation)
-		return
+		return 0
 	case timeout == maxInvocation: // compared already, for every program whose jobs a function runs
-		return
+		return timeout - reserve
 	}
 	for i, rule := range policies {
 		if rule.Policy.Timeout > timeout-reserve {
@@ -106,4 +107,5 @@ func checkTimeouts(env *config.Env, policies domain.RetryPolicies) {
 	if run := domain.DefaultRetryPolicy.Timeout; !everything && run > timeout-reserve {
 		env.Wrong(name, (run + reserve).String(), "%v is too short for a run of %v, which is the default, and %v more: let the function have more, or jobs less by a rule for * in RETRY_POLICIES", timeout, run, reserve)
 	}
+	return timeout - reserve
 }

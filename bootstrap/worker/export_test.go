@@ -10,3 +10,6 @@ import (
 func (f *Function) SetApart(send func(context.Context, lambdaevents.Letter) error) {
 	f.worker.DeadLetter = send
 }
+
+// SetRules has the function make jobs of events by rules.
+func (f *Function) SetRules(rules lambdaevents.Rules) { f.worker.Rules = rules }

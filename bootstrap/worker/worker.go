@@ -42,34 +42,40 @@ type Function struct {
 	swept   func(jobs.Swept)                   // told of each pass of the due loop
 }
 
+// parallel is how many records run side by side: as many as a batch may have by deployments/terraform, so that none of it
+// waits until too little time is left.
+const parallel = 100
+
 // New returns the function. Without any handlers and webhooks each job is logged and succeeds.
 func New(cfg runner.Config, store ports.JobStore, handlers jobs.Handlers, log *zap.Logger) *Function {
 	f := &Function{jobs: runner.New(cfg, store, handlers, log), log: log, settled: zaplog.Settled, swept: func(jobs.Swept) {}}
-	f.worker = &lambdaevents.Worker{Deliver: f.deliver, Log: outcomes(log)}
+	f.worker = &lambdaevents.Worker{Deliver: f.deliver, Parallel: parallel, Log: outcomes(log)}
 	return f
 }
 
-// Invoke runs the jobs of one event, or makes one pass of the due loop for the tick of a schedule.
+// Invoke runs the jobs of one event, or makes one pass of the due loop for the tick of a schedule. Where no pass can be made,
+// a tick is a job if a rule says so, as any event.
 func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	ctx = invocation.Context(ctx)
-	if !lambdaevents.Scheduled(event) {
+	switch {
+	case !lambdaevents.Scheduled(event), f.sweep == nil && f.worker.Rules.Map(event):
 		return f.worker.Invoke(ctx, event)
-	}
-	if f.sweep == nil {
+	case f.sweep == nil:
 		return nil, errNoTopic
 	}
 	return dueloop.Tick(ctx, f.sweep, f.swept, zaplog.From(ctx, f.log))
 }
 
-var errNoTopic = errors.New("due loop: the tick of a schedule needs JOBS_TOPIC_ARN, or is for the jobs function")
+var errNoTopic = errors.New("due loop: the tick of a schedule needs JOBS_TOPIC_ARN, or a rule of EVENT_JOBS, or is for the jobs function")
 
 // storeTimeout bounds a look at a finished job.
 const storeTimeout = 5 * time.Second
 
 // deliver decides a delivery, and tells how its job stands where the message's fate hangs on that.
 //
-// A delivery that finds its job finished may be the next of one that has ended the job, and could not send its letter. So
-// a dead job is told each time: its letter is sent at least once.
+// A delivery that finds its job finished may be the next of one that has ended the job, and could not send its letter; and
+// one that finds its lease gone may have ended the job by a call that was not answered. So a dead job is told each time:
+// its letter is sent at least once.
 func (f *Function) deliver(ctx context.Context, d domain.Delivery) (domain.Disposition, domain.Job) {
 	var job domain.Job
 	worker := *f.jobs
@@ -78,7 +84,8 @@ func (f *Function) deliver(ctx context.Context, d domain.Delivery) (domain.Dispo
 		f.settled(zaplog.From(ctx, f.log))(settled)
 	}
 	disposition := worker.Deliver(ctx, d)
-	if disposition.Verdict != domain.Ack || disposition.Reason != domain.ReasonFinished || f.worker.DeadLetter == nil {
+	mayBeDead := disposition.Reason == domain.ReasonFinished || disposition.Reason == domain.ReasonLeaseLost
+	if disposition.Verdict != domain.Ack || !mayBeDead || f.worker.DeadLetter == nil {
 		return disposition, job
 	}
 	id := d.JobID
@@ -143,7 +150,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	f.jobs.Handler = metrics.Handler(f.jobs.Handler)
 	f.settled = func(log *zap.Logger) func(domain.Job) { return metrics.Settled(zaplog.Settled(log)) }
 	f.swept = metrics.Swept
-	f.worker.Rules = cfg.rules
+	f.worker.Rules, f.jobs.MaxRun = cfg.rules, cfg.maxRun
 	queues := awssqs.NewFromConfig(aws)
 	if cfg.queue != "" {
 		queue, err := sqs.NewQueue(queues, cfg.queue)

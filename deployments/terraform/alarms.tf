@@ -46,6 +46,12 @@ locals {
         metric      = "AsyncEventsDropped"
         dimensions  = { FunctionName = local.function_names.worker }
       }
+      worker-lost = {
+        description = "Lambda could not even put a call of the worker that failed into ${aws_sqs_queue.dead_letters.name}: look at the worker's role and that queue's key."
+        namespace   = "AWS/Lambda"
+        metric      = "DestinationDeliveryFailures"
+        dimensions  = { FunctionName = local.function_names.worker }
+      }
       authorizer-latency = {
         description  = "The authorizer is slow; API Gateway gives up after 10 s. Is the issuer slow to give its keys?"
         namespace    = "AWS/Lambda"

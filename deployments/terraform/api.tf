@@ -93,6 +93,7 @@ resource "aws_api_gateway_deployment" "jobs" {
       local.authorizer,
       local.gateway_responses,
       local.preflights,
+      aws_api_gateway_rest_api.jobs.disable_execute_api_endpoint,
       aws_api_gateway_authorizer.auth.id,
       aws_api_gateway_authorizer.auth.authorizer_uri,
       { for key, resource in aws_api_gateway_resource.depth_1 : key => resource.id },

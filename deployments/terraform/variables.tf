@@ -387,14 +387,14 @@ variable "worker_timeout" {
 }
 
 variable "worker_batch_size" {
-  description = "Jobs that one call of the worker gets from the queue at most; they run side by side. Only with worker_delivery sqs."
+  description = "Jobs that one call of the worker gets from the queue at most; they run side by side, and share its memory. Only with worker_delivery sqs."
   type        = number
   default     = 10
   nullable    = false
 
   validation {
-    condition     = var.worker_batch_size >= 1 && var.worker_batch_size <= 10000 && floor(var.worker_batch_size) == var.worker_batch_size
-    error_message = "worker_batch_size is a whole number from 1 to 10000."
+    condition     = var.worker_batch_size >= 1 && var.worker_batch_size <= 100 && floor(var.worker_batch_size) == var.worker_batch_size
+    error_message = "worker_batch_size is a whole number from 1 to 100, which is how many jobs the worker runs side by side."
   }
 }
 

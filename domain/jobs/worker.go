@@ -47,6 +47,10 @@ type Worker struct {
 	NewToken  func() string  // unguessable lease tokens
 	Random    func() float64 // from [0, 1), for jitter
 
+	// MaxRun is the longest run that this worker can give; 0 for no bound. A job whose run timeout is longer, because it
+	// was stored under other settings, is run for so long: it would never be begun otherwise.
+	MaxRun time.Duration
+
 	// Settled is told of each job that a run or a claim has settled, as it is stored. May be nil.
 	Settled func(domain.Job)
 }
@@ -100,7 +104,7 @@ func (w *Worker) claim(ctx context.Context, d domain.Delivery, token string) (do
 			if w.Policy.Revokes(job.Owner, job.TokenID) {
 				return job.Bar(now, domain.ReasonRevoked)
 			}
-			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < job.Retry.Timeout+settleReserve {
+			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < w.runTimeout(job)+settleReserve {
 				return job, errTooLate
 			}
 			return claimed, nil
@@ -133,7 +137,7 @@ func (w *Worker) adopt(ctx context.Context, spec domain.JobSpec) (domain.Job, er
 func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	ctx, cancel := context.WithTimeoutCause(ctx, job.Retry.Timeout, ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, w.runTimeout(job), ErrTimeout)
 	defer cancel()
 
 	done := make(chan domain.Outcome, 1)
@@ -153,6 +157,13 @@ func (w *Worker) run(ctx context.Context, job domain.Job) domain.Outcome {
 			return explain(ctx, await(done, overstay))
 		}
 	}
+}
+
+func (w *Worker) runTimeout(job domain.Job) time.Duration {
+	if w.MaxRun > 0 {
+		return min(job.Retry.Timeout, w.MaxRun)
+	}
+	return job.Retry.Timeout
 }
 
 // await returns the outcome of a handler whose context has ended, or the lack of one.

@@ -736,6 +736,29 @@ func TestARunThatCouldNotEndInTimeIsNotBegun(t *testing.T) {
 	}
 }
 
+func TestAJobStoredUnderLongerTimeoutsRunsForAsLongAsTheWorkerCan(t *testing.T) {
+	t.Parallel()
+	wait := func(ctx context.Context, _ jobs.Run) ([]byte, error) {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	for _, tt := range []struct {
+		max, want time.Duration
+	}{{0, 20 * time.Second}, {time.Minute, 20 * time.Second}, {12 * time.Second, 12 * time.Second}} {
+		onShift(t, wait, func(t *testing.T, s *shift) {
+			s.MaxRun = tt.max
+			s.store.put(t, s.start, alicesJob, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), tt.want+5*time.Second) // the least that a run of that length needs
+			defer cancel()
+			wantDisposition(t, s.deliver(ctx), acked)
+			s.wantElapsed(t, tt.want)
+			if job := s.store.stored(t, alicesJob); job.Status != domain.Queued || job.Attempts != 1 || !strings.Contains(job.History[0].Error, jobs.ErrTimeout.Error()) {
+				t.Errorf("with at most %v: %s after %+v", tt.max, job.Status, job.History)
+			}
+		})
+	}
+}
+
 func TestAForeignMessageIsOneJobHoweverOftenItComes(t *testing.T) {
 	t.Parallel()
 	onShift(t, ok, func(t *testing.T, s *shift) {

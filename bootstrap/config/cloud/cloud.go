@@ -8,10 +8,16 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
+
+// tryTimeout bounds each try of a call, body included. A function that was frozen wakes up with connections whose other end
+// is gone, and the first call would spend all of its time on one.
+const tryTimeout = 2 * time.Second
 
 // Load reads of the SDKs' standard environment what a Lambda function has: AWS_REGION and the credentials, which Lambda
 // sets, and AWS_ENDPOINT_URL, that with the name of a service behind it, AWS_USE_FIPS_ENDPOINT,
@@ -26,6 +32,7 @@ func Load(getenv func(string) string) (aws.Config, error) {
 		Region:        cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")),
 		Credentials:   credentials.NewStaticCredentialsProvider(id, secret, getenv("AWS_SESSION_TOKEN")),
 		ConfigSources: []any{environment(getenv)},
+		HTTPClient:    awshttp.NewBuildableClient().WithTimeout(tryTimeout),
 	}
 	var problems []error
 	if cfg.Region == "" {

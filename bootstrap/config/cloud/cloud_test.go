@@ -1,11 +1,16 @@
 package cloud_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -78,6 +83,30 @@ func TestClientsRetryAsTheEnvironmentSays(t *testing.T) {
 		if got := sns.NewFromConfig(cfg).Options().Retryer.MaxAttempts(); got != want || cfg.RetryMode != aws.RetryModeStandard {
 			t.Errorf("AWS_MAX_ATTEMPTS=%s: %d attempts, %q, want %d", attempts, got, cfg.RetryMode, want)
 		}
+	}
+}
+
+// A function that was frozen wakes up with connections whose other end is gone.
+func TestACallOutlivesATryThatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see that the client hangs up
+		if tries.Add(1) == 1 {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `<ListTopicsResponse><ListTopicsResult><Topics/></ListTopicsResult></ListTopicsResponse>`)
+	}))
+	t.Cleanup(server.Close)
+	cfg, err := cloud.Load(lambda(map[string]string{"AWS_ENDPOINT_URL": server.URL}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // which a dispatch has
+	defer cancel()
+	if _, err := sns.NewFromConfig(cfg).ListTopics(ctx, &sns.ListTopicsInput{}); err != nil || tries.Load() != 2 {
+		t.Errorf("after %d tries: %v", tries.Load(), err)
 	}
 }
 
