@@ -255,23 +255,24 @@ func logIn(t *testing.T, provider *idp.Provider, origin string, scopes ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := page(t, browser, req)
-	action := loginForm.FindStringSubmatch(form.body)
-	if action == nil {
-		t.Fatalf("no login form: %d\n%s", form.status, form.body)
-	}
 	user := provider.Users()[0]
-	values := url.Values{"username": {user.Name}, "password": {user.Password}}
-	for _, input := range hiddenInput.FindAllStringSubmatch(form.body, -1) {
-		values.Set(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
-	}
-	req, err = http.NewRequestWithContext(t.Context(), http.MethodPost, origin+html.UnescapeString(action[1]), bytes.NewBufferString(values.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Origin", origin)
 	back := page(t, browser, req)
+	for _, values := range []url.Values{{"username": {user.Name}, "password": {user.Password}}, {"decision": {"allow"}}} {
+		action := loginForm.FindStringSubmatch(back.body)
+		if action == nil {
+			t.Fatalf("no form: %d\n%s", back.status, back.body)
+		}
+		for _, input := range hiddenInput.FindAllStringSubmatch(back.body, -1) {
+			values.Set(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
+		}
+		req, err = http.NewRequestWithContext(t.Context(), http.MethodPost, origin+html.UnescapeString(action[1]), bytes.NewBufferString(values.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", origin)
+		back = page(t, browser, req)
+	}
 	callback, err := url.Parse(back.header.Get("Location"))
 	if err != nil || callback.Query().Get("code") == "" {
 		t.Fatalf("no code: %d to %q\n%s", back.status, back.header.Get("Location"), back.body)

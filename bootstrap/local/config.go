@@ -24,6 +24,7 @@ type Config struct {
 	Concurrency int              // jobs running at once
 	Drain       time.Duration    // what running jobs get to finish in once the service is told to stop
 	Tokens      *tokens.Settings // of other issuers; nil: the built-in provider
+	RotateKeys  bool             // the built-in provider's, by this start
 	API         intake.Config
 	Worker      runner.Config
 	TTL         time.Duration // of the gateway's authorizer cache

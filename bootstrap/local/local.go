@@ -58,6 +58,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	var cfg Config
 	flags := config.NewFlags("local", "the whole of jobgate in one process, for a laptop", stderr)
 	demo := flags.Bool("demo", false, "log in, submit a job, watch it succeed on free ports and a temporary directory, and exit")
+	rotate := flags.Bool("rotate-keys", false, "sign tokens with a new key from this start on; those of the old key stay valid until they expire")
 	if done, err := flags.Parse(args, stdout, func() (err error) {
 		cfg, err = LoadConfig(getenv, handlers)
 		return err
@@ -67,6 +68,10 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if *demo {
 		return runDemo(ctx, stdout, stderr, handlers)
 	}
+	if *rotate && cfg.Tokens != nil {
+		return fmt.Errorf("%w: -rotate-keys is about the built-in provider, and the settings name another", config.ErrUsage)
+	}
+	cfg.RotateKeys = *rotate
 	s, err := start(ctx, cfg, handlers, zaplog.Console(stderr, cfg.API.LogLevel))
 	if err != nil {
 		return err
@@ -147,7 +152,8 @@ func (s *local) tokens() (tokens.Settings, error) {
 	}
 	s.issuer = s.url + providerDir
 	provider, err := idp.New(idp.Options{
-		Issuer: s.issuer, Dir: filepath.Join(s.cfg.DataDir, "provider"), Audience: audience, Logger: s.log.Named("provider"),
+		Issuer: s.issuer, Dir: filepath.Join(s.cfg.DataDir, "provider"), Audience: audience,
+		RotateKeys: s.cfg.RotateKeys, Logger: s.log.Named("provider"),
 	})
 	if err != nil {
 		return tokens.Settings{}, err

@@ -106,7 +106,9 @@ func TestOnlyThisMachinesNamesAreAnswered(t *testing.T) {
 		"jobgate.example:" + port: http.StatusMisdirectedRequest, "127.0.0.1": http.StatusMisdirectedRequest,
 		"127.0.0.1:1": http.StatusMisdirectedRequest, "127.0.0.1.example:" + port: http.StatusMisdirectedRequest,
 	} {
-		for _, path := range []string{"/healthz", "/readyz", "/openapi.json", "/oidc/.well-known/openid-configuration"} {
+		for _, path := range []string{
+			"/healthz", "/readyz", "/openapi.json", "/oidc/.well-known/openid-configuration", "/oidc/keys", "/oidc/device",
+		} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, process.url+path, nil)
 			if err != nil {
 				t.Fatal(err)

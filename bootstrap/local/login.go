@@ -21,7 +21,7 @@ import (
 )
 
 // login gets a token as a native application does (RFC 8252): authorization code with PKCE, a redirect to a listener
-// on the loopback interface, and a person, whom it plays, at the login page.
+// on the loopback interface, and a person, whom it plays, at the pages for login and consent.
 func login(ctx context.Context, issuer, clientID, user, password string, scopes []string) (*oidc.Tokens[*oidc.IDTokenClaims], error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,11 +67,11 @@ func login(ctx context.Context, issuer, clientID, user, password string, scopes 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case back := <-arrived:
+		if back.Get("state") != state || back.Get("iss") != issuer {
+			return nil, errors.New("the callback has another state or issuer than the request")
+		}
 		if problem := back.Get("error"); problem != "" {
 			return nil, fmt.Errorf("the provider refused: %s", problem)
-		}
-		if back.Get("state") != state {
-			return nil, errors.New("the callback has another state than the request")
 		}
 		return rp.CodeExchange[*oidc.IDTokenClaims](ctx, back.Get("code"), party, rp.WithCodeVerifier(verifier))
 	}
@@ -82,25 +82,26 @@ var (
 	hiddenInput = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
 )
 
-// fillIn opens the login page, fills its form in and follows where the provider leads.
+// fillIn opens the login page, fills its form in, allows what is asked for, and follows where the provider leads.
 func fillIn(ctx context.Context, browser *http.Client, address, user, password string) error {
 	page, at, err := open(ctx, browser, http.MethodGet, address, nil)
-	if err != nil {
-		return err
+	for _, form := range []url.Values{{"username": {user}, "password": {password}}, {"decision": {"allow"}}} {
+		if err != nil {
+			return err
+		}
+		action := formAction.FindStringSubmatch(page)
+		if action == nil {
+			return errors.New("there is no form")
+		}
+		for _, input := range hiddenInput.FindAllStringSubmatch(page, -1) {
+			form.Set(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
+		}
+		target, err2 := at.Parse(html.UnescapeString(action[1]))
+		if err2 != nil {
+			return err2
+		}
+		page, at, err = open(ctx, browser, http.MethodPost, target.String(), form)
 	}
-	action := formAction.FindStringSubmatch(page)
-	if action == nil {
-		return errors.New("there is no form")
-	}
-	form := url.Values{"username": {user}, "password": {password}}
-	for _, input := range hiddenInput.FindAllStringSubmatch(page, -1) {
-		form.Set(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
-	}
-	target, err := at.Parse(html.UnescapeString(action[1]))
-	if err != nil {
-		return err
-	}
-	page, _, err = open(ctx, browser, http.MethodPost, target.String(), form)
 	if err == nil && formAction.MatchString(page) {
 		return fmt.Errorf("%s was not let in", user)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -156,14 +157,15 @@ func address(t *testing.T, dir string) string {
 	return found
 }
 
-// startChild starts the program on dir and waits until it says that it is ready.
+// startChild starts the program on dir and waits until it says that it is ready. The mode may be followed by flags.
 func startChild(t *testing.T, dir, mode string, env ...string) *child {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, cmd: exec.Command(exe), ended: make(chan struct{}), stderr: &lockedBuffer{}} //nolint:noctx // this very binary, ended below
+	mode, flags, _ := strings.Cut(mode, " ")
+	c := &child{t: t, cmd: exec.Command(exe, strings.Fields(flags)...), ended: make(chan struct{}), stderr: &lockedBuffer{}} //nolint:noctx // this very binary, ended below
 	c.cmd.Env = append([]string{
 		childEnv + "=" + mode, startsEnv + "=" + filepath.Join(dir, "starts"), heldEnv + "=" + filepath.Join(dir, "held"),
 		"DATA_DIR=" + filepath.Join(dir, "data"), "LISTEN_ADDR=" + address(t, dir),
@@ -402,6 +404,35 @@ func TestStopInterruptsJobsPastTheDrainTimeAndLosesNone(t *testing.T) {
 	})
 	if starts := lines(t, filepath.Join(dir, "starts"))[id]; starts != 2 {
 		t.Errorf("the handler was started %d times, want 2", starts)
+	}
+}
+
+func TestKeysAreRotatedByAStartAndOldTokensStayValid(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	process := startChild(t, dir, "run")
+	id, old := process.submit(0), process.token
+	if code := process.terminate(); code != 0 {
+		t.Fatalf("the program ended with %d:\n%s", code, process.stderr)
+	}
+	process = startChild(t, dir, "run -rotate-keys")
+	header := func(token string) string { h, _, _ := strings.Cut(token, "."); return h }
+	if header(process.token) == header(old) {
+		t.Error("the key that signs did not change")
+	}
+	process.job(id) // by the new key
+	process.token = old
+	process.job(id)
+}
+
+func TestKeysOfAnotherProviderCannotBeRotated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	err := Run(t.Context(), []string{"-rotate-keys"}, environment(map[string]string{
+		"DATA_DIR": dir, "LISTEN_ADDR": "127.0.0.1:0", "OIDC_ISSUER": "https://id.example.com", "OIDC_AUDIENCE": "jobgate",
+	}), io.Discard, io.Discard, nil)
+	if !errors.Is(err, config.ErrUsage) {
+		t.Errorf("Run = %v, want a usage error", err)
 	}
 }
 

@@ -19,11 +19,12 @@ func (s *local) welcome(w io.Writer) {
 	for _, user := range s.provider.Users() {
 		fmt.Fprintf(w, "  %-8s %-28s %s\n", user.Name, user.Password, strings.Join(user.Scopes, " "))
 	}
+	fmt.Fprintf(w, "\nLog in as one of them, in the browser, or with a code on a machine without one (--device):\n\n  jobgate login --profile local --server %s --issuer %s\n", s.url, s.issuer)
 	for _, client := range s.provider.Clients() {
 		if client.Secret == "" {
 			continue
 		}
-		fmt.Fprintf(w, "\nGet a token, valid for 15 minutes:\n\n  TOKEN=$(curl -sS -u '%s:%s' -d grant_type=client_credentials -d 'scope=jobs:submit jobs:read' \\\n    %s/oauth/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\n\n",
+		fmt.Fprintf(w, "\nOr get a token for a script, valid for 15 minutes:\n\n  TOKEN=$(curl -sS -u '%s:%s' -d grant_type=client_credentials -d 'scope=jobs:submit jobs:read' \\\n    %s/oauth/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\n\n",
 			client.ID, client.Secret, s.issuer)
 		break
 	}

@@ -80,7 +80,7 @@ func (c *client) ResponseTypes() []oidc.ResponseType {
 
 func (c *client) GrantTypes() []oidc.GrantType {
 	if c.public() {
-		return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken}
+		return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeDeviceCode, oidc.GrantTypeRefreshToken}
 	}
 	return []oidc.GrantType{oidc.GrantTypeClientCredentials}
 }

@@ -1,15 +1,17 @@
 // Package idp is the OpenID Connect provider of a laptop: it lets demo users
-// log in (authorization code with PKCE) and a machine client fetch tokens
-// (client credentials), so that everything behind it verifies real tokens of a
-// real issuer with nothing installed.
+// log in (authorization code with PKCE), or allow a device without a browser to
+// (device authorization), and a machine client fetch tokens (client
+// credentials), so that everything behind it verifies real tokens of a real
+// issuer with nothing installed.
 //
 // It speaks plain http and prints its users' passwords, and therefore refuses
-// any issuer that is not a loopback address. Keys, passwords and client secrets
-// live in its directory and survive a restart; logins under way, codes and
-// refresh tokens live in memory, bounded and expiring, and do not.
+// any issuer that is not a loopback address. Keys, passwords, client secrets and
+// refresh tokens (hashed) live in its directory and survive a restart; logins
+// under way and codes live in memory, bounded and expiring, and do not.
 //
 // Specifications: OpenID Connect Core 1.0 and Discovery 1.0, RFC 6749 (OAuth
-// 2.0), RFC 7636 (PKCE), RFC 7009 (revocation), RFC 8252 (native apps).
+// 2.0), RFC 7636 (PKCE), RFC 7009 (revocation), RFC 8252 (native apps), RFC
+// 8628 (devices), RFC 9207 (the issuer in answers).
 package idp
 
 import (
@@ -21,6 +23,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -42,8 +45,9 @@ const (
 
 // Ids of the two clients.
 const (
-	// PublicClientID is a native client without a secret: authorization code
-	// with PKCE (S256), and refresh tokens.
+	// PublicClientID is a native client without a secret, the command line's:
+	// authorization code with PKCE (S256), device authorization, and refresh
+	// tokens.
 	PublicClientID = "jobgate"
 	// MachineClientID is a confidential client: client credentials only.
 	MachineClientID = "demo"
@@ -70,6 +74,9 @@ type Options struct {
 	Dir string
 	// Audience is the "aud" of access tokens. Required.
 	Audience string
+	// RotateKeys makes a new key to sign with. The old one stays published
+	// until the last of its tokens has expired.
+	RotateKeys bool
 	// Now is the clock for what the provider keeps and for the expiry of access
 	// tokens; time.Now if nil.
 	Now func() time.Time
@@ -86,8 +93,9 @@ type Provider struct {
 	base     string // the issuer's path: empty, or /oidc
 	audience string
 	users    []User
-	formKey  []byte // makes the login form's tokens; logins end with the process, and so may it
-	attempts *attempts
+	formKey  []byte    // makes the forms' tokens; logins end with the process, and so may it
+	logins   *attempts // per user name and remote address
+	guesses  *attempts // of devices' codes
 	store    *store
 	op       *op.Provider
 	handler  http.Handler
@@ -127,7 +135,10 @@ func New(opts Options) (*Provider, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("idp: %w", err)
 	}
-	st, err := openState(opts.Dir)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	st, err := openState(opts.Dir, opts.RotateKeys, opts.Now())
 	if err != nil {
 		return nil, fmt.Errorf("idp: %w", err)
 	}
@@ -139,7 +150,8 @@ func New(opts Options) (*Provider, error) {
 		audience: opts.Audience,
 		users:    demoUsers(st.Passwords),
 		formKey:  make([]byte, 32),
-		attempts: newAttempts(),
+		logins:   newAttempts(5, time.Minute),
+		guesses:  newAttempts(maxGuesses, deviceLife),
 		log:      opts.Logger,
 		now:      opts.Now,
 	}
@@ -147,10 +159,11 @@ func New(opts Options) (*Provider, error) {
 	if p.log == nil {
 		p.log = zap.NewNop()
 	}
-	if p.now == nil {
-		p.now = time.Now
-	}
 	p.store = newStore(st, p)
+	p.store.grantsFile = filepath.Join(opts.Dir, grantsFile)
+	if err := p.store.loadGrants(p.now()); err != nil {
+		return nil, fmt.Errorf("idp: %w", err)
+	}
 	// Its own router is not used: handler below serves what this provider has,
 	// and without the CORS headers that router adds.
 	p.op, err = op.NewProvider(
@@ -242,7 +255,7 @@ func parseIssuer(issuer string) (*url.URL, error) {
 }
 
 // routes is everything that is served; the library's other endpoints
-// (introspection, end of session, device authorization) are not.
+// (introspection, end of session) are not.
 func (p *Provider) routes() http.Handler {
 	mux := http.NewServeMux()
 	route := func(methods, path string, h http.HandlerFunc) {
@@ -253,10 +266,15 @@ func (p *Provider) routes() http.Handler {
 	route("GET", oidc.DiscoveryEndpoint, p.discovery)
 	route("GET", "/keys", func(w http.ResponseWriter, r *http.Request) { op.Keys(w, r, p.store) })
 	route("GET POST", "/authorize", func(w http.ResponseWriter, r *http.Request) {
-		op.Authorize(w, r, authorizer{p.op, p.store})
+		op.Authorize(w, r, p.authorizer())
 	})
 	route("GET", "/login", p.loginPage)
 	route("POST", "/login", p.login)
+	route("GET", "/consent", p.consentPage)
+	route("POST", "/consent", p.consent)
+	route("POST", "/device_authorization", p.deviceAuthorization)
+	route("GET", "/device", p.devicePage)
+	route("POST", "/device", p.device)
 	route("POST", "/oauth/token", p.token)
 	route("POST", "/revoke", func(w http.ResponseWriter, r *http.Request) { op.Revoke(challenge{w}, r, p.op) })
 	route("GET POST", "/userinfo", p.userinfo)
@@ -278,17 +296,23 @@ func (p *Provider) routes() http.Handler {
 
 // discovery says what routes serves and no more.
 func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
-	op.Discover(w, &oidc.DiscoveryConfiguration{
-		Issuer:                            p.issuer,
-		AuthorizationEndpoint:             p.issuer + "/authorize",
-		TokenEndpoint:                     p.issuer + "/oauth/token",
-		UserinfoEndpoint:                  p.issuer + "/userinfo",
-		RevocationEndpoint:                p.issuer + "/revoke",
-		JwksURI:                           p.issuer + "/keys",
-		ScopesSupported:                   append(identityScopes(), jobScopes()...),
-		ResponseTypesSupported:            []string{string(oidc.ResponseTypeCode)},
-		ResponseModesSupported:            []string{string(oidc.ResponseModeQuery)},
-		GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken, oidc.GrantTypeClientCredentials},
+	httphelper.MarshalJSON(w, struct {
+		*oidc.DiscoveryConfiguration
+		Iss bool `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
+	}{&oidc.DiscoveryConfiguration{
+		Issuer:                      p.issuer,
+		DeviceAuthorizationEndpoint: p.issuer + "/device_authorization",
+		AuthorizationEndpoint:       p.issuer + "/authorize",
+		TokenEndpoint:               p.issuer + "/oauth/token",
+		UserinfoEndpoint:            p.issuer + "/userinfo",
+		RevocationEndpoint:          p.issuer + "/revoke",
+		JwksURI:                     p.issuer + "/keys",
+		ScopesSupported:             append(identityScopes(), jobScopes()...),
+		ResponseTypesSupported:      []string{string(oidc.ResponseTypeCode)},
+		ResponseModesSupported:      []string{string(oidc.ResponseModeQuery)},
+		GrantTypesSupported: []oidc.GrantType{
+			oidc.GrantTypeCode, oidc.GrantTypeDeviceCode, oidc.GrantTypeRefreshToken, oidc.GrantTypeClientCredentials,
+		},
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgValuesSupported:  []string{string(signingAlgorithm)},
 		TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodNone, oidc.AuthMethodBasic, oidc.AuthMethodPost},
@@ -297,7 +321,7 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		},
 		ClaimsSupported:               []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "name", "preferred_username"},
 		CodeChallengeMethodsSupported: []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
-	})
+	}, true})
 }
 
 // userinfo answers with the user's claims (OpenID Connect Core section 5.3),
@@ -332,10 +356,27 @@ func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 
 // authorizer adds to the library's checks of an authorization request what it
 // leaves open: a redirect URI that is exactly a registered one but for its
-// port, PKCE with S256, and nothing that this provider would ignore.
+// port, PKCE with S256, and nothing that this provider would ignore. It says who
+// answers (RFC 9207).
 type authorizer struct {
 	*op.Provider
-	store *store
+	store  *store
+	issuer string
+}
+
+func (p *Provider) authorizer() authorizer { return authorizer{p.op, p.store, p.issuer} }
+
+// Encoder makes the query of every answer, error or not.
+func (a authorizer) Encoder() httphelper.Encoder { return issEncoder{a.Provider.Encoder(), a.issuer} }
+
+type issEncoder struct {
+	httphelper.Encoder
+	issuer string
+}
+
+func (e issEncoder) Encode(src any, dst map[string][]string) error {
+	dst["iss"] = []string{e.issuer}
+	return e.Encoder.Encode(src, dst)
 }
 
 // maxOpaque bounds, in bytes, what a client may have kept for the time of a

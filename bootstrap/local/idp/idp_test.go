@@ -46,18 +46,28 @@ const (
 type server struct {
 	*idp.Provider
 	issuer string
+	dir    string
 	ahead  atomic.Int64 // how far its clock is ahead of time.Now
+	mux    atomic.Pointer[http.ServeMux]
 }
 
 func start(t *testing.T, dir string) *server {
 	t.Helper()
-	s := &server{}
-	ts := httptest.NewUnstartedServer(nil)
+	s := &server{dir: dir}
+	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.mux.Load().ServeHTTP(w, r) }))
 	t.Cleanup(ts.Close)
 	s.issuer = "http://" + ts.Listener.Addr().String() + "/oidc"
+	s.restart(t, false)
+	ts.Start()
+	return s
+}
+
+// restart makes a provider of the directory anew, at the same address.
+func (s *server) restart(t *testing.T, rotateKeys bool) {
+	t.Helper()
 	var err error
 	s.Provider, err = idp.New(idp.Options{
-		Issuer: s.issuer, Dir: dir, Audience: audience,
+		Issuer: s.issuer, Dir: s.dir, Audience: audience, RotateKeys: rotateKeys,
 		Now: func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) },
 	})
 	if err != nil {
@@ -65,9 +75,7 @@ func start(t *testing.T, dir string) *server {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/oidc/", s.Handler())
-	ts.Config.Handler = mux
-	ts.Start()
-	return s
+	s.mux.Store(mux)
 }
 
 func (s *server) origin() string { return strings.TrimSuffix(s.issuer, "/oidc") }
@@ -194,7 +202,7 @@ func (p page) form(t *testing.T) (action string, values url.Values) {
 	t.Helper()
 	tag := formTag.FindStringSubmatch(p.body)
 	if p.status != http.StatusOK || tag == nil {
-		t.Fatalf("no login form: %d %s", p.status, p.body)
+		t.Fatalf("no form: %d %s", p.status, p.body)
 	}
 	values = url.Values{}
 	for _, input := range inputTag.FindAllStringSubmatch(p.body, -1) {
@@ -213,12 +221,35 @@ func (s *server) begin(b *browser, a *app) url.Values {
 	return values
 }
 
-// submit fills the form in and sends it as a browser does.
-func (s *server) submit(b *browser, form url.Values, user, password string) page {
+// send posts a form as a browser does from the provider's own page.
+func (s *server) send(b *browser, path string, form url.Values) page {
+	b.t.Helper()
+	return b.post(s.issuer+path, form, http.Header{"Origin": {s.origin()}, "Sec-Fetch-Site": {"same-origin"}})
+}
+
+// enter fills the login form in and sends it. A right password leads to the
+// consent page.
+func (s *server) enter(b *browser, form url.Values, user, password string) page {
 	b.t.Helper()
 	form.Set("username", user)
 	form.Set("password", password)
-	return b.post(s.issuer+"/login", form, http.Header{"Origin": {s.origin()}, "Sec-Fetch-Site": {"same-origin"}})
+	return s.send(b, "/login", form)
+}
+
+func (p page) asksForConsent() bool {
+	return p.status == http.StatusOK && strings.Contains(p.body, `action="/oidc/consent"`)
+}
+
+// submit is enter, and allows what is asked for.
+func (s *server) submit(b *browser, form url.Values, user, password string) page {
+	b.t.Helper()
+	p := s.enter(b, form, user, password)
+	if !p.asksForConsent() {
+		return p
+	}
+	_, consent := p.form(b.t)
+	consent.Set("decision", "allow")
+	return s.send(b, "/consent", consent)
 }
 
 // code logs the user in and returns the code that the application is given.
@@ -232,15 +263,20 @@ func (s *server) code(t *testing.T, a *app, user string) string {
 	}
 	q := u.Query()
 	u.RawQuery = ""
-	if u.String() != a.RedirectURL || q.Get("state") != "the state" || q.Get("code") == "" {
+	if u.String() != a.RedirectURL || q.Get("state") != "the state" || q.Get("iss") != s.issuer || q.Get("code") == "" {
 		t.Fatalf("redirected to %s with %v", u, q)
 	}
 	return q.Get("code")
 }
 
+func (s *server) exchange(t *testing.T, a *app, user string) (*oauth2.Token, error) {
+	t.Helper()
+	return a.Exchange(t.Context(), s.code(t, a, user), oauth2.VerifierOption(a.verifier))
+}
+
 func (s *server) login(t *testing.T, a *app, user string) *oauth2.Token {
 	t.Helper()
-	token, err := a.Exchange(t.Context(), s.code(t, a, user), oauth2.VerifierOption(a.verifier))
+	token, err := s.exchange(t, a, user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,8 +477,8 @@ func TestForgedLoginFormIsRefused(t *testing.T) {
 		header http.Header
 		status int
 	}{
-		{"as it should be", func(*browser, url.Values) {}, good, http.StatusFound},
-		{"no browser, neither header", func(*browser, url.Values) {}, nil, http.StatusFound},
+		{"as it should be", func(*browser, url.Values) {}, good, http.StatusOK},
+		{"no browser, neither header", func(*browser, url.Values) {}, nil, http.StatusOK},
 		{"no token", func(_ *browser, f url.Values) { f.Del("token") }, good, http.StatusForbidden},
 		{"wrong token", func(_ *browser, f url.Values) { f.Set("token", f.Get("token")[1:]) }, good, http.StatusForbidden},
 		{"another login's token", func(b *browser, f url.Values) {
@@ -468,7 +504,7 @@ func TestForgedLoginFormIsRefused(t *testing.T) {
 			form.Set("password", s.password(t, "alice"))
 			tt.change(b, form)
 			p := b.post(s.issuer+"/login", form, tt.header)
-			if p.status != tt.status {
+			if p.status != tt.status || p.asksForConsent() != (tt.status == http.StatusOK) {
 				t.Errorf("status %d, want %d: %s", p.status, tt.status, p.body)
 			}
 		})
@@ -569,7 +605,7 @@ func TestParallelAttemptsAreLimitedTogether(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			f := url.Values{"id": form["id"], "token": form["token"]}
-			if s.submit(b, f, "alice", "wrong").status == http.StatusOK {
+			if s.enter(b, f, "alice", "wrong").status == http.StatusOK {
 				compared.Add(1)
 			}
 		})
@@ -580,18 +616,34 @@ func TestParallelAttemptsAreLimitedTogether(t *testing.T) {
 	}
 }
 
-func TestLoginPageIsLockedDown(t *testing.T) {
+func TestPagesAreLockedDown(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
-	tests := []struct{ redirect, forms string }{
-		{redirect, "form-action 'self' http://127.0.0.1:50123;"},
-		{"http://[::1]:50123/callback", "form-action 'self' http:;"},
+	consent := func(redirect string) page {
+		a := s.app("openid")
+		a.RedirectURL = redirect
+		b := newBrowser(t)
+		form := s.begin(b, a)
+		p := s.enter(b, form, "alice", s.password(t, "alice"))
+		if !p.asksForConsent() {
+			t.Fatalf("no consent page: %d %s", p.status, p.body)
+		}
+		return p
+	}
+	a := s.app("openid")
+	tests := []struct {
+		name  string
+		page  page
+		forms string
+	}{
+		{"login", newBrowser(t).open(a.url()), "form-action 'self';"},
+		{"device", newBrowser(t).open(s.issuer + "/device"), "form-action 'self';"},
+		{"consent", consent(redirect), "form-action 'self' http://127.0.0.1:50123;"},
+		{"consent for IPv6", consent("http://[::1]:50123/callback"), "form-action 'self' http:;"},
+		{"expired login", newBrowser(t).open(s.issuer + "/login?id=x"), "form-action 'none';"},
 	}
 	for _, tt := range tests {
-		a := s.app("openid")
-		a.RedirectURL = tt.redirect
-		p := newBrowser(t).open(a.url())
-		p.form(t)
+		p := tt.page
 		for name, want := range map[string]string{
 			"Content-Type":                "text/html; charset=utf-8",
 			"Cache-Control":               "no-store",
@@ -613,16 +665,19 @@ func TestLoginPageIsLockedDown(t *testing.T) {
 			"style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';",
 		} {
 			if !strings.Contains(csp, want) {
-				t.Errorf("%s: no %q in %q", tt.redirect, want, csp)
+				t.Errorf("%s: no %q in %q", tt.name, want, csp)
 			}
 		}
 		if strings.Contains(p.body, "<script") || strings.Contains(p.body, "http") {
-			t.Errorf("the page loads something: %s", p.body)
+			t.Errorf("%s: the page loads something: %s", tt.name, p.body)
+		}
+		if tt.name != "login" && tt.name != "device" {
+			continue // the browser has its cookie, or needs none
 		}
 		cookie := p.header.Get("Set-Cookie")
-		for _, want := range []string{"HttpOnly", "SameSite=Lax", "Path=/oidc/login"} {
-			if !strings.Contains(cookie, want) {
-				t.Errorf("no %s in cookie %q", want, cookie)
+		for _, want := range []string{"HttpOnly", "SameSite=Lax", "Path=/oidc/"} {
+			if !slices.Contains(strings.Split(cookie, "; "), want) {
+				t.Errorf("%s: no %s in cookie %q", tt.name, want, cookie)
 			}
 		}
 	}
@@ -687,7 +742,7 @@ func TestBadAuthorizationRequestIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := answer.Get("error"); p.status != http.StatusFound || got != tt.want || location.Host != "127.0.0.1:50123" {
+			if got := answer.Get("error"); p.status != http.StatusFound || got != tt.want || location.Host != "127.0.0.1:50123" || answer.Get("iss") != s.issuer {
 				t.Errorf("%d %q, want %q: %s", p.status, got, tt.want, location)
 			}
 		})
@@ -1075,15 +1130,19 @@ func TestDiscoverySaysWhatIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{
-		"issuer":                                     s.issuer,
-		"authorization_endpoint":                     s.issuer + "/authorize",
-		"token_endpoint":                             s.issuer + "/oauth/token",
-		"userinfo_endpoint":                          s.issuer + "/userinfo",
-		"revocation_endpoint":                        s.issuer + "/revoke",
-		"jwks_uri":                                   s.issuer + "/keys",
-		"response_types_supported":                   []any{"code"},
-		"response_modes_supported":                   []any{"query"},
-		"grant_types_supported":                      []any{"authorization_code", "refresh_token", "client_credentials"},
+		"issuer":                        s.issuer,
+		"authorization_endpoint":        s.issuer + "/authorize",
+		"token_endpoint":                s.issuer + "/oauth/token",
+		"userinfo_endpoint":             s.issuer + "/userinfo",
+		"revocation_endpoint":           s.issuer + "/revoke",
+		"device_authorization_endpoint": s.issuer + "/device_authorization",
+		"jwks_uri":                      s.issuer + "/keys",
+		"authorization_response_iss_parameter_supported": true,
+		"response_types_supported":                       []any{"code"},
+		"response_modes_supported":                       []any{"query"},
+		"grant_types_supported": []any{
+			"authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "refresh_token", "client_credentials",
+		},
 		"code_challenge_methods_supported":           []any{"S256"},
 		"id_token_signing_alg_values_supported":      []any{"RS256"},
 		"subject_types_supported":                    []any{"public"},
@@ -1104,12 +1163,12 @@ func TestNothingElseIsServedAndNoOtherOriginIsLetIn(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
 	b := newBrowser(t)
-	for _, path := range []string{"/", "/healthz", "/ready", "/oauth/introspect", "/end_session", "/device_authorization", "/nothing"} {
+	for _, path := range []string{"/", "/healthz", "/ready", "/oauth/introspect", "/end_session", "/nothing"} {
 		if p := b.open(s.issuer + path); p.status != http.StatusNotFound {
 			t.Errorf("%s: status %d", path, p.status)
 		}
 	}
-	for _, path := range []string{"/.well-known/openid-configuration", "/keys", "/oauth/token", "/userinfo"} {
+	for _, path := range []string{"/.well-known/openid-configuration", "/keys", "/oauth/token", "/device_authorization", "/device", "/consent", "/revoke", "/userinfo"} {
 		for _, method := range []string{"GET", "OPTIONS"} {
 			r, err := http.NewRequestWithContext(t.Context(), method, s.issuer+path, http.NoBody)
 			if err != nil {
@@ -1239,6 +1298,7 @@ func TestDamagedStateIsRefusedAndLeftAlone(t *testing.T) {
 		"cut off":         string(data[:len(data)/2]),
 		"unknown member":  strings.Replace(string(data), "{", `{"more": 1,`, 1),
 		"bad signing key": strings.Replace(string(data), `"signing_key": "`, `"signing_key": "AAAA`, 1),
+		"bad retired key": strings.Replace(string(data), "{", `{"retired_keys": [{"public_key": "AAAA", "until": "2100-01-01T00:00:00Z"}],`, 1),
 		"bad crypto key":  strings.Replace(string(data), `"crypto_key": "`, `"crypto_key": "AAAA`, 1),
 	}
 	for name, damaged := range tests {

@@ -24,11 +24,11 @@ import (
 const signingAlgorithm = jose.RS256
 
 const (
-	loginLife = 10 * time.Minute // from the authorization request to the password
+	loginLife = 10 * time.Minute // from the authorization request to the password, and from there to the consent
 	codeLife  = time.Minute      // at most 10 minutes, RFC 6749 section 4.1.2
 	// grantLife bounds a chain of refresh tokens, however often it is renewed.
 	grantLife = 24 * time.Hour
-	// maxEntries bounds logins under way, codes and grants, each.
+	// maxEntries bounds logins under way, codes, devices and grants, each.
 	maxEntries = 1024
 )
 
@@ -39,13 +39,19 @@ type store struct {
 	audience string
 	clients  []*client
 	key      signingKey
+	retired  []retiredKey
 	now      func() time.Time
 	log      *zap.Logger
 
-	mu     sync.Mutex
-	logins table[*authRequest] // by id
-	codes  table[*code]        // by code
-	grants table[*grant]       // by id
+	grantsFile string
+
+	mu        sync.Mutex
+	logins    table[*authRequest] // by id
+	codes     table[*code]        // by code
+	devices   table[*device]      // by device code
+	userCodes table[*device]      // by user code, without its dash
+	grants    table[*grant]       // by id
+	ended     table[struct{}]     // grants that must not begin any more, by id
 }
 
 var (
@@ -69,29 +75,46 @@ func newStore(st *state, p *Provider) *store {
 		audience: p.audience,
 		clients:  []*client{{public, p.issuer + "/login"}, {machine, ""}},
 		key:      signingKey{st.signingKey},
+		retired:  st.RetiredKeys,
 		now:      p.now,
 		log:      p.log,
-		logins:   newTable[*authRequest](maxEntries),
-		codes:    newTable[*code](maxEntries),
-		grants:   newTable[*grant](maxEntries),
+
+		logins:    newTable[*authRequest](maxEntries),
+		codes:     newTable[*code](maxEntries),
+		devices:   newTable[*device](maxEntries),
+		userCodes: newTable[*device](maxEntries),
+		grants:    newTable[*grant](maxEntries),
+		ended:     newTable[struct{}](maxEntries),
 	}
 }
 
-// authRequest is a login: asked for, then done. A pointer to one is shared, so
-// it is never changed; being done is another authRequest.
+// authRequest is a login: asked for, then authenticated, then done, which is
+// allowed. A pointer to one is shared, so it is never changed; each step makes
+// another authRequest.
 type authRequest struct {
 	id          string
 	clientID    string
 	audience    []string
-	scopes      []string // asked for; granted, once done
+	scopes      []string // asked for; from authentication on, what the user may have of it
 	redirectURI string
 	state       string
 	nonce       string
 	challenge   oidc.CodeChallenge
-	done        bool
-	subject     string
-	authTime    time.Time
-	grantID     string // of the grant that a refresh token would make
+	device      *device // that waits for this login, instead of a redirect
+
+	subject  string // once authenticated
+	authTime time.Time
+	browser  string // that it was done with
+
+	done    bool
+	grantID string // of the grant that a refresh token would make
+}
+
+func (a *authRequest) userCode() string {
+	if a.device == nil {
+		return ""
+	}
+	return a.device.userCode
 }
 
 func (a *authRequest) GetID() string                         { return a.id }
@@ -116,19 +139,6 @@ type code struct {
 	spent   bool
 }
 
-// grant is a chain of refresh tokens that began with one login. A refresh token
-// is the grant's id, a dot and a secret; only the latest secret is kept, hashed.
-// An older one is thereby recognised as reused, however old it is.
-type grant struct {
-	id       string
-	secret   [sha256.Size]byte
-	clientID string
-	subject  string
-	scopes   []string
-	authTime time.Time
-	expires  time.Time
-}
-
 // refreshRequest is the use of a refresh token. The scopes may be fewer than
 // the grant's, for this one access token.
 type refreshRequest struct {
@@ -139,10 +149,10 @@ type refreshRequest struct {
 
 func (r *refreshRequest) GetAMR() []string                 { return []string{"pwd"} }
 func (r *refreshRequest) GetAudience() []string            { return r.audience }
-func (r *refreshRequest) GetAuthTime() time.Time           { return r.grant.authTime }
-func (r *refreshRequest) GetClientID() string              { return r.grant.clientID }
+func (r *refreshRequest) GetAuthTime() time.Time           { return r.grant.AuthTime }
+func (r *refreshRequest) GetClientID() string              { return r.grant.ClientID }
 func (r *refreshRequest) GetScopes() []string              { return r.scopes }
-func (r *refreshRequest) GetSubject() string               { return r.grant.subject }
+func (r *refreshRequest) GetSubject() string               { return r.grant.Subject }
 func (r *refreshRequest) SetCurrentScopes(scopes []string) { r.scopes = scopes }
 
 // CreateAuthRequest begins a login.
@@ -169,27 +179,70 @@ func (s *store) pending(id string) (*authRequest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	login, ok := s.logins.get(id, s.now())
-	return login, ok && !login.done
+	return login, ok && login.subject == ""
 }
 
-// finish makes the pending login the user's, with what the user may have of
-// what was asked for. Of several calls one wins.
-func (s *store) finish(id string, u User) (*authRequest, bool) {
+// authenticate makes the pending login the user's, with what the user may have
+// of what was asked for. Of several calls one wins.
+func (s *store) authenticate(id string, u User, browser string) bool {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	login, ok := s.logins.get(id, now)
-	if !ok || login.done {
+	if !ok || login.subject != "" {
+		return false
+	}
+	next := *login
+	next.subject, next.authTime, next.browser = u.Name, now, browser
+	next.scopes = intersect(login.scopes, append(identityScopes(), u.Scopes...))
+	s.logins.put(id, &next, now.Add(loginLife), now)
+	return true
+}
+
+// undecided returns the login that waits for the consent of the user who was
+// authenticated with this browser. Another browser's user may be another one,
+// who would consent to a stranger's account.
+func (s *store) undecided(id, browser string) (*authRequest, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.awaitsConsent(id, browser, s.now())
+}
+
+// awaitsConsent is undecided for a caller that holds the lock.
+func (s *store) awaitsConsent(id, browser string, now time.Time) (*authRequest, bool) {
+	login, ok := s.logins.get(id, now)
+	if !ok || login.subject == "" || login.done || !equal(browser, login.browser) ||
+		login.device != nil && !login.device.waits(now) {
 		return nil, false
 	}
-	done := *login
-	done.done = true
-	done.subject = u.Name
-	done.authTime = now
-	done.scopes = intersect(login.scopes, append(identityScopes(), u.Scopes...))
-	done.grantID = rand.Text()
-	s.logins.put(id, &done, now.Add(codeLife), now)
-	return &done, true
+	return login, true
+}
+
+// decide ends the login as its user wants: done if it was allowed. Of several
+// calls one wins.
+func (s *store) decide(id, browser string, allow bool) (*authRequest, bool) {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	login, ok := s.awaitsConsent(id, browser, now)
+	if !ok {
+		return nil, false
+	}
+	s.logins.remove(id)
+	if allow {
+		next := *login
+		next.done, next.grantID = true, rand.Text()
+		login = &next
+	}
+	switch {
+	case login.device != nil && allow:
+		login.device.login = login
+	case login.device != nil:
+		login.device.refused = true
+	case allow:
+		s.logins.put(id, login, now.Add(codeLife), now) // until its code is made
+	}
+	return login, true
 }
 
 // AuthRequestByID is what the library's callback endpoint would use.
@@ -221,7 +274,7 @@ func (s *store) AuthRequestByCode(_ context.Context, value string) (op.AuthReque
 		return nil, errors.New("no such code")
 	}
 	if c.spent {
-		s.grants.remove(c.request.grantID)
+		_ = s.endGrant(c.request.grantID) // which has logged why
 		s.log.Warn("authorization code used twice: its refresh tokens are revoked", zap.String("subject", c.request.subject))
 		return nil, errors.New("code was used before")
 	}
@@ -238,30 +291,46 @@ func (s *store) CreateAccessToken(context.Context, op.TokenRequest) (id string, 
 }
 
 // CreateAccessAndRefreshTokens begins a grant after a login, or moves it on to
-// its next refresh token.
+// its next refresh token. The token is on disk before it is given out; if it
+// cannot be, the one before it stays good.
 func (s *store) CreateAccessAndRefreshTokens(_ context.Context, request op.TokenRequest, current string) (id, refresh string, expires time.Time, err error) {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var g *grant
+	var next grant
 	switch r := request.(type) {
 	case *authRequest:
-		g = &grant{
-			id: r.grantID, clientID: r.clientID, subject: r.subject, scopes: r.scopes,
-			authTime: r.authTime, expires: now.Add(grantLife),
+		// The code may have been used again since this request was let through.
+		if _, ended := s.ended.get(r.grantID, now); ended {
+			return "", "", time.Time{}, oidc.ErrInvalidGrant().WithDescription("the code was used twice")
+		}
+		next = grant{
+			ID: r.grantID, ClientID: r.clientID, Subject: r.subject, Scopes: r.scopes,
+			AuthTime: r.authTime, Expires: now.Add(grantLife),
 		}
 	case *refreshRequest:
 		// Again, as two requests may have been let through with one token.
-		if g, err = s.grantOf(current, now); err != nil {
+		g, err := s.grantOf(current, now)
+		if err != nil {
 			return "", "", time.Time{}, oidc.ErrInvalidGrant().WithParent(err)
 		}
+		next = *g
 	default:
 		return "", "", time.Time{}, errNotServed
 	}
 	secret := rand.Text()
-	g.secret = sha256.Sum256([]byte(secret))
-	s.grants.put(g.id, g, g.expires, now)
-	return rand.Text(), g.id + "." + secret, now.Add(accessLife), nil
+	next.Secret = sha256.Sum256([]byte(secret))
+	before, renewed := s.grants.get(next.ID, now)
+	s.grants.put(next.ID, &next, next.Expires, now)
+	if err := s.saveGrants(now); err != nil {
+		s.grants.remove(next.ID)
+		if renewed {
+			s.grants.put(next.ID, before, before.Expires, now)
+		}
+		s.log.Error("a refresh token could not be saved", zap.Error(err))
+		return "", "", time.Time{}, oidc.ErrServerError().WithDescription("the refresh token could not be saved")
+	}
+	return rand.Text(), next.ID + "." + secret, now.Add(accessLife), nil
 }
 
 // TokenRequestByRefreshToken reads a refresh token that is being used.
@@ -272,7 +341,7 @@ func (s *store) TokenRequestByRefreshToken(_ context.Context, token string) (op.
 	if err != nil {
 		return nil, err
 	}
-	return &refreshRequest{grant: *g, audience: []string{s.audience}, scopes: g.scopes}, nil
+	return &refreshRequest{grant: *g, audience: []string{s.audience}, scopes: g.Scopes}, nil
 }
 
 // grantOf returns the grant whose latest refresh token this is. An earlier one
@@ -285,9 +354,9 @@ func (s *store) grantOf(token string, now time.Time) (*grant, error) {
 		return nil, op.ErrInvalidRefreshToken
 	}
 	sum := sha256.Sum256([]byte(secret))
-	if subtle.ConstantTimeCompare(sum[:], g.secret[:]) != 1 {
-		s.grants.remove(id)
-		s.log.Warn("refresh token used again: its whole chain is revoked", zap.String("subject", g.subject))
+	if subtle.ConstantTimeCompare(sum[:], g.Secret[:]) != 1 {
+		_ = s.endGrant(id) // which has logged why
+		s.log.Warn("refresh token used again: its whole chain is revoked", zap.String("subject", g.Subject))
 		return nil, op.ErrInvalidRefreshToken
 	}
 	return g, nil
@@ -296,14 +365,13 @@ func (s *store) grantOf(token string, now time.Time) (*grant, error) {
 // GetRefreshTokenInfo says whose refresh token is about to be revoked. An
 // outdated one counts: its holder wants the chain ended.
 func (s *store) GetRefreshTokenInfo(_ context.Context, clientID, token string) (userID, tokenID string, err error) {
-	id, _, _ := strings.Cut(token, ".")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, ok := s.grants.get(id, s.now())
-	if !ok || g.clientID != clientID {
+	g, ok := s.grants.get(grantID(token), s.now())
+	if !ok || g.ClientID != clientID {
 		return "", "", op.ErrInvalidRefreshToken
 	}
-	return g.subject, token, nil
+	return g.Subject, token, nil
 }
 
 // RevokeToken ends the grant of a refresh token. An access token is good until
@@ -311,13 +379,14 @@ func (s *store) GetRefreshTokenInfo(_ context.Context, clientID, token string) (
 // pretending (RFC 7009 section 2.2.1). An unknown token is no error (section
 // 2.2). The subject is set for what was recognised as either.
 func (s *store) RevokeToken(_ context.Context, token, subject, clientID string) *oidc.Error {
-	id, _, _ := strings.Cut(token, ".")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, ok := s.grants.get(id, s.now())
+	g, ok := s.grants.get(grantID(token), s.now())
 	switch {
-	case ok && g.clientID == clientID:
-		s.grants.remove(id)
+	case ok && g.ClientID == clientID:
+		if err := s.endGrant(g.ID); err != nil {
+			return oidc.ErrServerError().WithDescription("the token is revoked until a restart only")
+		}
 		return nil
 	case !ok && subject != "":
 		return &oidc.Error{ErrorType: "unsupported_token_type", Description: "an access token ends by itself, within minutes"}
@@ -325,36 +394,45 @@ func (s *store) RevokeToken(_ context.Context, token, subject, clientID string) 
 	return nil
 }
 
-// SigningKey and the two below are the one key, made once per directory.
+// SigningKey is the key that tokens are signed with.
 func (s *store) SigningKey(context.Context) (op.SigningKey, error) { return s.key, nil }
 
 func (s *store) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
 	return []jose.SignatureAlgorithm{signingAlgorithm}, nil
 }
 
+// KeySet is what tokens are verified with: the signing key, and those before it
+// while there may be tokens of theirs.
 func (s *store) KeySet(context.Context) ([]op.Key, error) {
-	return []op.Key{publicKey{s.key}}, nil
+	keys := []op.Key{publicKey{&s.key.private.PublicKey}}
+	for _, k := range s.retired {
+		if s.now().Before(k.Until) {
+			keys = append(keys, publicKey{k.key})
+		}
+	}
+	return keys, nil
 }
 
 type signingKey struct{ private *rsa.PrivateKey }
 
 func (k signingKey) SignatureAlgorithm() jose.SignatureAlgorithm { return signingAlgorithm }
 func (k signingKey) Key() any                                    { return k.private }
+func (k signingKey) ID() string                                  { return publicKey{&k.private.PublicKey}.ID() }
+
+type publicKey struct{ public *rsa.PublicKey }
+
+func (k publicKey) Algorithm() jose.SignatureAlgorithm { return signingAlgorithm }
+func (k publicKey) Use() string                        { return "sig" }
+func (k publicKey) Key() any                           { return k.public }
 
 // ID is the key's thumbprint (RFC 7638).
-func (k signingKey) ID() string {
-	sum, err := (&jose.JSONWebKey{Key: &k.private.PublicKey}).Thumbprint(crypto.SHA256)
+func (k publicKey) ID() string {
+	sum, err := (&jose.JSONWebKey{Key: k.public}).Thumbprint(crypto.SHA256)
 	if err != nil {
 		panic(err) // only for a key type that jose does not know
 	}
 	return base64.RawURLEncoding.EncodeToString(sum)
 }
-
-type publicKey struct{ signingKey }
-
-func (k publicKey) Algorithm() jose.SignatureAlgorithm { return signingAlgorithm }
-func (k publicKey) Use() string                        { return "sig" }
-func (k publicKey) Key() any                           { return &k.private.PublicKey }
 
 func (s *store) client(id string) (*client, error) {
 	for _, c := range s.clients {

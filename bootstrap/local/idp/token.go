@@ -27,7 +27,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 func (p *Provider) exchange(r *http.Request) (*oidc.AccessTokenResponse, error) {
 	ctx := r.Context()
 	if r.URL.RawQuery != "" {
-		return nil, oidc.ErrInvalidRequest().WithDescription("parameters belong in the body, where no log keeps them")
+		return nil, errQuery()
 	}
 	switch grantType := r.PostFormValue("grant_type"); oidc.GrantType(grantType) {
 	case oidc.GrantTypeCode:
@@ -40,6 +40,8 @@ func (p *Provider) exchange(r *http.Request) (*oidc.AccessTokenResponse, error) 
 			return nil, err
 		}
 		return p.respond(ctx, login, loginAtClient{login}, client, req.Code, "")
+	case oidc.GrantTypeDeviceCode:
+		return p.exchangeDevice(r)
 	case oidc.GrantTypeRefreshToken:
 		req, err := op.ParseRefreshTokenRequest(r, p.op.Decoder())
 		if err != nil {
@@ -65,6 +67,10 @@ func (p *Provider) exchange(r *http.Request) (*oidc.AccessTokenResponse, error) 
 	default:
 		return nil, oidc.ErrUnsupportedGrantType()
 	}
+}
+
+func errQuery() error {
+	return oidc.ErrInvalidRequest().WithDescription("parameters belong in the body, where no log keeps them")
 }
 
 // respond makes a user's tokens: of an access token for the API, a refresh
