@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jobgate/jobgate/adapters/adaptertest"
 	"github.com/jobgate/jobgate/bootstrap/config"
 	"github.com/jobgate/jobgate/bootstrap/server"
 )
@@ -50,7 +51,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var curls []string
+	var curls, jobgate []string
 	var explain string
 	for _, command := range commands {
 		switch {
@@ -58,6 +59,8 @@ func TestReadme(t *testing.T) {
 			curls = append(curls, command)
 		case strings.HasSuffix(command, "jobgate explain"):
 			explain = command
+		case strings.HasPrefix(command, "jobgate ") || command == "go install ./bootstrap/cmd/jobgate":
+			jobgate = append(jobgate, command)
 		case command == "make test": // what runs this test
 		case command == "make package": // TestPackages does
 		case command == "go run ./bootstrap/cmd/local": // below, with handlers
@@ -78,6 +81,7 @@ func TestReadme(t *testing.T) {
 	dir := t.TempDir()
 	address := freeAddress(t)
 	printed := startProgram(t, dir, program[0], address)
+	typeIn(t, jobgate, address, printed)
 	token := regexp.MustCompile(`(?s)  TOKEN=\$\(.*?\)\n\n`).FindString(printed)
 	if token == "" {
 		t.Fatalf("the program printed no command that gets a token:\n%s", printed)
@@ -117,7 +121,7 @@ func TestReadme(t *testing.T) {
 		t.Errorf("the same request again was answered:\n%s", answer)
 	}
 	eventually("the list shows both jobs succeeded", func() bool {
-		return strings.Count(bash(curls[2]), `"status":"succeeded"`) == 2
+		return strings.Count(bash(curls[2]), `"status":"succeeded"`) == 2 // TOKEN is a program's, who sees none of alice's
 	})
 	if answer := bash(curls[3]); !strings.HasPrefix(answer, "HTTP/1.1 401 ") || !strings.Contains(answer, `"code":"unauthorized"`) {
 		t.Errorf("the request without a token was answered:\n%s", answer)
@@ -132,6 +136,56 @@ func TestReadme(t *testing.T) {
 				t.Errorf("%s\nwas answered:\n%s", command, answer)
 			}
 		}
+	}
+}
+
+// browserEnv makes of this program the browser that a person sits at.
+const browserEnv = "README_TEST_PASSWORD"
+
+func TestMain(m *testing.M) {
+	if password := os.Getenv(browserEnv); password != "" {
+		who := adaptertest.Person{Name: "alice", Password: password, Decision: "allow"}
+		if _, err := who.Visit(context.Background(), os.Args[1]); err != nil {
+			panic(err)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// typeIn does what the README does with the command line, one command after the other.
+func typeIn(t *testing.T, commands []string, address, printed string) {
+	t.Helper()
+	password := regexp.MustCompile(`(?m)^  alice +(\S+) `).FindStringSubmatch(printed)
+	if password == nil {
+		t.Fatalf("the program printed no password of alice's:\n%s", printed)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	says := map[string]string{
+		"jobgate login": "logged in", "jobgate submit": "3 rows, attempt 1", "jobgate list": "succeeded", "jobgate doctor": "ok",
+	}
+	for _, command := range commands {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // go install may compile
+		cmd := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(command, "127.0.0.1:8080", address))
+		cmd.Env = append(os.Environ(), "GOBIN="+bin, "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"),
+			"JOBGATE_CONFIG_DIR="+filepath.Join(bin, "config"), "BROWSER="+self, browserEnv+"="+password[1])
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err != nil {
+			t.Fatalf("%s\n%v\n%s", command, err, out)
+		}
+		for what, want := range says {
+			if strings.HasPrefix(command, what) && !strings.Contains(string(out), want) {
+				t.Errorf("%s\nsaid nothing of %q:\n%s", command, want, out)
+			}
+		}
+	}
+	if len(commands) < 1+len(says) {
+		t.Errorf("the README has the commands %q", commands)
 	}
 }
 

@@ -1,14 +1,16 @@
-// Package cli is the command jobgate, for the people who operate the service.
+// Package cli is the command jobgate, for the people who use the service and those who operate it.
 package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/jobgate/jobgate/bootstrap/config"
 )
@@ -20,42 +22,74 @@ type terminal struct {
 	stdout io.Writer
 	stderr io.Writer
 	now    func() time.Time
+
+	// columns is how wide the terminal is that a writer leads to, 0 when it leads to none; nil: none does.
+	columns func(io.Writer) int
 }
 
-// Run runs one command. Its error wraps config.ErrUsage when the command was called wrongly, which wrong settings and
-// missing input are too; it is a Refused when the answer is no.
+// Run runs one command. Its error is a *config.ExitError with one of the statuses that "jobgate help exit-codes" lists. It
+// wraps config.ErrUsage when the command was called wrongly, which wrong settings and missing input are too, and a
+// Refused when the answer is no.
 func Run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
-	return terminal{getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}.run(ctx, args)
+	return terminal{getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now, columns: columns}.run(ctx, args)
+}
+
+func columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		return 80
+	}
+	return width
 }
 
 func (t terminal) run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "-version" { // as the other programs have it
+		args = append([]string{"--version"}, args[1:]...)
+	}
 	began := false // what goes wrong before is the command line
 	root := &cobra.Command{
-		Use:               "jobgate",
-		Short:             "The command line of jobgate, for the people who operate it",
-		Example:           "  jobgate explain <token.txt",
-		Version:           config.Version(),
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		PersistentPreRun:  func(*cobra.Command, []string) { began = true },
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Use:   "jobgate",
+		Short: "The command line of jobgate",
+		Long: `jobgate submits jobs, follows them, and says why a token is let in or not.
+
+It goes by a profile, which "jobgate login" makes: a server and a login. Where there is none, as in CI, JOBGATE_SERVER and
+JOBGATE_TOKEN stand in for it.`,
+		Example: `  jobgate submit report.render -d '{"month":"2026-03"}' --wait
+  jobgate list --status dead
+  jobgate doctor
+  jobgate explain <token.txt`,
+		Version:       config.Version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups())
+			began = err == nil
+			return err
+		},
 	}
-	root.AddCommand(t.explain())
+	root.PersistentFlags().String("profile", "", "the profile to go by (default $JOBGATE_PROFILE, or \"default\")")
+	root.AddCommand(
+		t.login(), t.logout(), t.token(), t.submit(), t.get(), t.list(), t.watch(), t.cancel(), t.redrive(),
+		t.explain(), t.doctor(), exitCodes(),
+	)
 	root.SetArgs(args)
 	root.SetIn(t.stdin)
 	root.SetOut(t.stdout)
 	root.SetErr(t.stderr)
-	err := root.ExecuteContext(ctx)
+	called, err := root.ExecuteContextC(ctx)
 	if err != nil && !began {
-		return misuse(err)
+		err = &failure{err: misuse(err), next: "see how it is called: " + called.CommandPath() + " --help"}
 	}
-	return err
+	return exit(ctx, err)
 }
 
 func misuse(err error) error { return fmt.Errorf("%w: %w", config.ErrUsage, err) }
 
-// Main runs the program and exits: 0 when the answer is yes, 1 when it is no or cannot be had, 2 when the program was
-// called wrongly.
+// Main runs the program and exits with one of the statuses that "jobgate help exit-codes" lists.
 func Main() {
 	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 		return Run(ctx, args, getenv, os.Stdin, stdout, stderr)

@@ -6,15 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"github.com/jobgate/jobgate/adapters/oidc/oidctest"
 	"github.com/jobgate/jobgate/bootstrap/config"
@@ -28,12 +31,33 @@ const issuer = "https://issuer.example"
 var update = flag.Bool("update", false, "rewrite the golden output in the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"jobgate": func() {
+	testscript.Main(leakless{m}, map[string]func(){"browser": browser, "jobgate": func() {
 		config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 			t := terminal{getenv: getenv, stdin: os.Stdin, stdout: stdout, stderr: stderr, now: func() time.Time { return clock }}
+			if getenv("TEST_CLOCK") == "real" {
+				t.now = time.Now
+			}
+			if off, err := time.ParseDuration(getenv("TEST_CLOCK_OFF")); err == nil {
+				t.now = func() time.Time { return time.Now().Add(off) }
+			}
+			if width, err := strconv.Atoi(getenv("TEST_COLUMNS")); err == nil {
+				t.columns = func(io.Writer) int { return width }
+			}
 			return t.run(ctx, args)
 		})
 	}})
+}
+
+// leakless is a run of tests that has to leave no goroutine behind.
+type leakless struct{ m *testing.M }
+
+func (l leakless) Run() int {
+	status := l.m.Run()
+	if err := goleak.Find(); status == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return status
 }
 
 func TestScripts(t *testing.T) {

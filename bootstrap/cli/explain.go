@@ -24,9 +24,6 @@ import (
 	"github.com/jobgate/jobgate/domain/access"
 )
 
-// maxInput bounds what is read as a token, in bytes: far above the largest token that settings can allow.
-const maxInput = 1 << 20
-
 // exampleMethod stands for the deployment in the policy that is shown; the one of a call is in its event.
 const exampleMethod = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/jobs"
 
@@ -198,28 +195,17 @@ func (t terminal) note(msg string, attrs ...slog.Attr) {
 
 // readHeader reads a token and returns it as the value of an Authorization field.
 func readHeader(ctx context.Context, stdin io.Reader) (string, error) {
-	type input struct {
-		text []byte
-		err  error
-	}
-	read := make(chan input, 1)
-	go func() { // ends with its input, which a terminal has until the process ends
-		text, err := io.ReadAll(io.LimitReader(stdin, maxInput+1))
-		read <- input{text, err}
-	}()
-	var in input
-	select {
-	case in = <-read:
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	token := strings.TrimSpace(string(in.text))
+	text, err := readAll(ctx, stdin)
 	switch {
-	case in.err != nil:
-		return "", fmt.Errorf("standard input: %w", in.err)
-	case len(in.text) > maxInput:
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, errTooMuch):
 		return "", misuse(fmt.Errorf("standard input has more than %d bytes: that is no token", maxInput))
-	case token == "":
+	case err != nil:
+		return "", fmt.Errorf("standard input: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
 		return "", misuse(errors.New("there is no token on standard input"))
 	}
 	if scheme, _, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "bearer") {

@@ -27,8 +27,19 @@ func MainFunction(run Program) {
 	exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
+// An ExitError is an error with the status that a process ends with because of it, where 1 and 2 do not say enough.
+type ExitError struct {
+	Status int
+	Err    error
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *ExitError) Unwrap() error { return e.Err }
+
 // Main runs a program with the process's arguments, environment and signals, and exits: 0 when it is done, 1 when it
-// failed, 2 when it was called wrongly. SIGINT and SIGTERM end its context; a second one ends the process.
+// failed, 2 when it was called wrongly, or as an ExitError says. SIGINT and SIGTERM end its context; a second one ends the process.
 func Main(run Program) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -39,16 +50,21 @@ func Main(run Program) {
 }
 
 func exit(err error) {
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
-	case errors.Is(err, ErrUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(status(err))
+}
+
+func status(err error) int {
+	if e, ok := errors.AsType[*ExitError](err); ok {
+		return e.Status
+	}
+	if errors.Is(err, ErrUsage) {
+		return 2
+	}
+	return 1
 }
 
 // Flags are what every program understands.
