@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jobgate/jobgate/adapters/adaptertest"
 )
 
 // packageBounds are how large the packages may be, in MiB: what they are now and a few per cent. The goals are 3.5 for
@@ -33,14 +35,8 @@ func TestPackages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds each function for each architecture")
 	}
-	for _, program := range []string{"git", "make"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is not installed, and CI skips nothing", program)
-			}
-			t.Skipf("%s is not installed", program)
-		}
-	}
+	adaptertest.Need(t, "git", "apt-get install git")
+	adaptertest.Need(t, "make", "apt-get install make")
 	here := clone(t, ".", filepath.Join(t.TempDir(), "here"))
 	there := clone(t, here, filepath.Join(t.TempDir(), "some", "where", "else"))
 	commit := strings.TrimSpace(execute(t, here, "git", "rev-parse", "HEAD"))

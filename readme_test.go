@@ -73,9 +73,7 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("the README has %d programs and %d requests, want 1 and 4", len(program), len(curls))
 	}
 	for _, needed := range []string{"bash", "curl"} {
-		if _, err := exec.LookPath(needed); err != nil {
-			skipOrFail(t, needed+" is not installed: apt-get install "+needed)
-		}
+		adaptertest.Need(t, needed, "apt-get install "+needed)
 	}
 
 	dir := t.TempDir()
@@ -254,13 +252,4 @@ func startProgram(t *testing.T, dir, source, address string) string {
 			t.Fatal(err)
 		}
 	}
-}
-
-// skipOrFail skips a test for the want of a program, but not in CI.
-func skipOrFail(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/jobgate/jobgate/adapters/adaptertest"
 )
 
 // What follows reads the module as it is written, for where no provider can be had. Each check is a function over a
@@ -67,9 +69,7 @@ func TestTerraformIsFormatted(t *testing.T) {
 
 func needTerraform(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("terraform"); err != nil {
-		t.Skip("terraform is not installed: see https://developer.hashicorp.com/terraform/install")
-	}
+	adaptertest.Need(t, "terraform", "https://developer.hashicorp.com/terraform/install")
 }
 
 func TestEveryReferenceResolves(t *testing.T) {

@@ -18,7 +18,7 @@ var listening = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 // base URL. Each call starts an empty one that lives until t ends: a suite calls it once, in its outermost test.
 func Moto(t testing.TB) string {
 	t.Helper()
-	program := need(t, "moto_server", "pip install 'moto[server]'")
+	program := Need(t, "moto_server", "pip install 'moto[server]'")
 	cmd := command(t, program, "-H", "127.0.0.1", "-p", "0")
 	cmd.Dir = t.TempDir()
 	server := start(t, cmd)

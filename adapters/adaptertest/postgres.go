@@ -255,5 +255,5 @@ func postgresProgram(t testing.TB, name string) string {
 	if err == nil && len(found) > 0 {
 		return found[len(found)-1]
 	}
-	return need(t, name, installPostgres)
+	return Need(t, name, installPostgres)
 }

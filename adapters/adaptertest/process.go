@@ -18,8 +18,8 @@ import (
 // startTimeout bounds how long a part may take until it answers, on a machine that is busy with other tests.
 const startTimeout = time.Minute
 
-// need returns the path of a program. Without the program it ends the test: skipped, or failed where CI=true.
-func need(t testing.TB, program, install string) string {
+// Need returns the path of a program. Without the program it ends the test: skipped, or failed where CI=true.
+func Need(t testing.TB, program, install string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err == nil {

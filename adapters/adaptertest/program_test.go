@@ -8,7 +8,7 @@ import (
 
 func TestAProgramRunsUntilItIsKilled(t *testing.T) {
 	t.Parallel()
-	p := Start(t, exec.CommandContext(t.Context(), need(t, "sh", "apt-get install dash"), "-c", "echo out; echo err >&2; exec sleep 60"))
+	p := Start(t, exec.CommandContext(t.Context(), Need(t, "sh", "apt-get install dash"), "-c", "echo out; echo err >&2; exec sleep 60"))
 	for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
 		stdout, stderr := p.Output()
 		if stdout == "out\n" && stderr == "err\n" {

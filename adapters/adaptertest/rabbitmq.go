@@ -44,7 +44,7 @@ func RabbitMQ(t testing.TB) *RabbitMQServer {
 	t.Helper()
 	program := debianRabbitMQ
 	if _, err := os.Stat(program); err != nil {
-		program = need(t, "rabbitmq-server", installRabbitMQ)
+		program = Need(t, "rabbitmq-server", installRabbitMQ)
 	}
 	s := &RabbitMQServer{t: t, program: program, dir: t.TempDir()}
 	err := os.WriteFile(filepath.Join(s.dir, "rabbitmq.conf"), []byte(settingsRabbitMQ), 0o600)
@@ -117,7 +117,7 @@ func (s *RabbitMQServer) Control(args ...string) {
 // and know the nodes of others.
 func (s *RabbitMQServer) startNames() {
 	s.t.Helper()
-	cmd := command(s.t, need(s.t, "epmd", installRabbitMQ), "-port", strconv.Itoa(s.ports.epmd), "-address", "127.0.0.1")
+	cmd := command(s.t, Need(s.t, "epmd", installRabbitMQ), "-port", strconv.Itoa(s.ports.epmd), "-address", "127.0.0.1")
 	cmd.Dir = s.dir
 	start(s.t, cmd)
 }

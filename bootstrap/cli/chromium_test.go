@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/jobgate/jobgate/adapters/adaptertest"
 	"github.com/jobgate/jobgate/bootstrap/cli/session"
 )
 
@@ -25,13 +25,7 @@ type steps []chromedp.Action[chromedp.Void]
 // chromium starts a browser without a window. What it gives ends with the test.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("chromium is missing: apt-get install chromium")
-		}
-		t.Skip("chromium is missing: apt-get install chromium")
-	}
+	path := adaptertest.Need(t, "chromium", "apt-get install chromium")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()))
