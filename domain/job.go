@@ -190,6 +190,16 @@ func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) 
 // Due reports whether a queued job may start at now.
 func (j Job) Due(now time.Time) bool { return j.Status == Queued && !now.Before(j.DueAt) }
 
+// Waited returns how long a job that was just claimed had been due. One taken over from a lost worker had not been: its
+// due time is that of the start before.
+func (j Job) Waited() (wait time.Duration, ok bool) {
+	n := len(j.History)
+	if n == 0 || n > 1 && !j.History[n-2].StartedAt.Before(j.DueAt) {
+		return 0, false
+	}
+	return max(0, j.History[n-1].StartedAt.Sub(j.DueAt)), true
+}
+
 // Expired reports whether the job is to be treated as absent at now.
 func (j Job) Expired(now time.Time) bool { return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt) }
 

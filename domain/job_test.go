@@ -403,3 +403,42 @@ func redrive(t testing.TB, job domain.Job, now time.Time) domain.Job {
 	}
 	return job
 }
+
+func TestWhatAJobWaited(t *testing.T) {
+	t.Parallel()
+	claim := func(j domain.Job, at time.Duration) domain.Job {
+		t.Helper()
+		j, err := j.Claim(t0.Add(at), "token "+at.String(), "worker")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	fail := func(j domain.Job, at time.Duration) domain.Job {
+		t.Helper()
+		j, err := j.Settle(t0.Add(at), j.Lease.Token, domain.Outcome{Err: errors.New("boom")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	queued := newJob(t, nil)
+	first := claim(queued, 3*time.Second)
+	retry := fail(first, 4*time.Second) // due 5 s later, half of the base
+	for name, tt := range map[string]struct {
+		job  domain.Job
+		want time.Duration
+		ok   bool
+	}{
+		"not claimed":               {queued, 0, false},
+		"claimed":                   {first, 3 * time.Second, true},
+		"claimed at once":           {claim(queued, 0), 0, true},
+		"delayed":                   {claim(newJob(t, func(s *domain.JobSpec) { s.Delay = time.Minute }), 62*time.Second), 2 * time.Second, true},
+		"a retry":                   {claim(retry, 11*time.Second), 2 * time.Second, true},
+		"taken over from its lease": {claim(first, time.Hour), 0, false},
+	} {
+		if got, ok := tt.job.Waited(); got != tt.want || ok != tt.ok {
+			t.Errorf("%s: %v, %t; want %v, %t", name, got, ok, tt.want, tt.ok)
+		}
+	}
+}

@@ -150,22 +150,12 @@ func (h handler) Handle(ctx context.Context, run ports.Run) ([]byte, error) {
 	begin := time.Now()
 	defer func() { // of a handler that panics as well
 		metrics := []metric{{"RunTime", milliseconds, inMilliseconds(time.Since(begin))}}
-		if wait, ok := waited(run.Job); ok {
+		if wait, ok := run.Job.Waited(); ok {
 			metrics = append(metrics, metric{"QueueWait", milliseconds, inMilliseconds(wait)})
 		}
 		h.m.emit(metrics, true, dimension{"Pattern", h.m.label(run.Job.Name)})
 	}()
 	return h.next.Handle(ctx, run)
-}
-
-// waited returns how long a job that was just claimed had been due. A job taken over from a lost worker had not: its
-// due time is that of the start before.
-func waited(job domain.Job) (time.Duration, bool) {
-	n := len(job.History)
-	if n == 0 || n > 1 && !job.History[n-2].StartedAt.Before(job.DueAt) {
-		return 0, false
-	}
-	return max(0, job.History[n-1].StartedAt.Sub(job.DueAt)), true
 }
 
 func inMilliseconds(d time.Duration) float64 {

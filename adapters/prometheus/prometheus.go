@@ -200,7 +200,7 @@ type handler struct {
 
 func (h handler) Handle(ctx context.Context, run ports.Run) (output []byte, err error) {
 	pattern := h.m.label(run.Job.Name)
-	if wait, ok := waited(run.Job); ok {
+	if wait, ok := run.Job.Waited(); ok {
 		h.m.waits.WithLabelValues(pattern).Observe(wait.Seconds())
 	}
 	running := h.m.inFlight.WithLabelValues(pattern)
@@ -216,16 +216,6 @@ func (h handler) Handle(ctx context.Context, run ports.Run) (output []byte, err 
 		outcome = "failed"
 	}
 	return output, err
-}
-
-// waited returns how long a job that was just claimed had been due. A job taken over from a lost worker had not: its
-// due time is that of the start before.
-func waited(job domain.Job) (time.Duration, bool) {
-	n := len(job.History)
-	if n == 0 || n > 1 && !job.History[n-2].StartedAt.Before(job.DueAt) {
-		return 0, false
-	}
-	return max(0, job.History[n-1].StartedAt.Sub(job.DueAt)), true
 }
 
 // Settled counts what each run, or each claim that is no run, came to, and then tells next of it.
