@@ -26,8 +26,7 @@ type steps []chromedp.Action[chromedp.Void]
 func chromium(t *testing.T) context.Context {
 	t.Helper()
 	path := adaptertest.Need(t, "chromium", "apt-get install chromium")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
+	ctx := t.Context() // without a limit: those who use the browser may wait for their turn among other tests
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // which root cannot have
@@ -90,6 +89,8 @@ func TestAPersonLogsInWithARealBrowser(t *testing.T) {
 			t.Parallel()
 			ctx, closed := chromedp.NewContext(ctx) // a tab
 			defer closed()
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			defer cancel()
 			env := map[string]string{"JOBGATE_CONFIG_DIR": t.TempDir()}
 			args := append([]string{"login", "--no-browser", "--keyring", "off", "--server", service.url}, c.args...)
 			stdout, stderr, ended := start(t, env, args...)

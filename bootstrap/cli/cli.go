@@ -3,10 +3,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +51,20 @@ func (t terminal) run(ctx context.Context, args []string) error {
 		args = append([]string{"--version"}, args[1:]...)
 	}
 	began := false // what goes wrong before is the command line
+	root := t.commands(&began)
+	root.SetArgs(args)
+	root.SetIn(t.stdin)
+	root.SetOut(t.stdout)
+	root.SetErr(t.stderr)
+	called, err := root.ExecuteContextC(ctx)
+	if err != nil && !began {
+		err = &failure{err: misuse(err), next: "see how it is called: " + called.CommandPath() + " --help"}
+	}
+	return exit(ctx, err)
+}
+
+// commands returns the tree of commands; began is set once the command line has turned out to be right.
+func (t terminal) commands(began *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "jobgate",
 		Short: "The command line of jobgate",
@@ -62,29 +76,43 @@ JOBGATE_TOKEN stand in for it.`,
   jobgate list --status dead
   jobgate doctor
   jobgate explain <token.txt`,
-		Version:       config.Version(),
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups())
-			began = err == nil
-			return err
-		},
+		Version:          config.Version(),
+		SilenceUsage:     true,
+		SilenceErrors:    true,
+		PersistentPreRun: func(*cobra.Command, []string) { *began = true },
 	}
 	root.PersistentFlags().String("profile", "", "the profile to go by (default $JOBGATE_PROFILE, or \"default\")")
 	root.AddCommand(
 		t.login(), t.logout(), t.token(), t.submit(), t.get(), t.list(), t.watch(), t.cancel(), t.redrive(),
 		t.explain(), t.doctor(), exitCodes(),
 	)
-	root.SetArgs(args)
-	root.SetIn(t.stdin)
-	root.SetOut(t.stdout)
-	root.SetErr(t.stderr)
-	called, err := root.ExecuteContextC(ctx)
-	if err != nil && !began {
-		err = &failure{err: misuse(err), next: "see how it is called: " + called.CommandPath() + " --help"}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	strict(root)
+	return root
+}
+
+// strict has the commands that cobra adds refuse what they do not know, where they would show their help and be content.
+func strict(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if _, _, err := root.Find(args); err != nil {
+					return fmt.Errorf("there is no help about %q", strings.Join(args, " "))
+				}
+				return nil
+			}
+		case "completion":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("there is no completion for %q", args[0])
+				}
+				return nil
+			}
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
 	}
-	return exit(ctx, err)
 }
 
 func misuse(err error) error { return fmt.Errorf("%w: %w", config.ErrUsage, err) }

@@ -72,6 +72,13 @@ func remember(token func(context.Context) (string, error), now func() time.Time)
 // say tells the person something that is no part of the output.
 func (t terminal) say(format string, args ...any) { fmt.Fprintf(t.stderr, format+"\n", args...) }
 
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q: it takes no argument but flags", args[0])
+	}
+	return nil
+}
+
 // jobIDs checks arguments that are ids, so that a slip is told without asking a server.
 func jobIDs(_ *cobra.Command, args []string) error {
 	for _, id := range args {

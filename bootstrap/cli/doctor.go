@@ -49,7 +49,7 @@ token, who the token is for, and whether the server accepts it. What failed says
 profile's server alone, and never prints it.`,
 		Example: `  jobgate doctor
   jobgate doctor --profile production -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			failed := 0
 			for f := range t.checkUp(cmd) {
@@ -83,7 +83,7 @@ func (t terminal) tell(f finding, out output) error {
 		return t.document(document)
 	}
 	c := map[string]colour{checkOK: green, checkFailed: red}[f.Result]
-	text := fmt.Sprintf("%s  %-10s%s", t.painter(t.stdout).paint(c, fmt.Sprintf("%-11s", f.Result)), f.Check, f.Found)
+	text := t.painter(t.stdout).paint(c, fmt.Sprintf("%-11s", f.Result)) + strings.TrimRight(fmt.Sprintf("  %-10s%s", f.Check, f.Found), " ")
 	if f.Next != "" {
 		text += "\n" + strings.Repeat(" ", 23) + "next: " + f.Next
 	}
@@ -277,6 +277,7 @@ func (t terminal) inspect(ctx context.Context, token string, p session.Profile) 
 // claims are what a token says of itself, which nobody has verified.
 type claims struct {
 	issuer   string
+	subject  string
 	audience []string
 }
 
@@ -291,12 +292,13 @@ func claimed(token string) (claims, bool) {
 	}
 	var said struct {
 		Iss string         `json:"iss"`
+		Sub string         `json:"sub"`
 		Aud jsontext.Value `json:"aud"`
 	}
 	if json.Unmarshal(text, &said) != nil {
 		return claims{}, false
 	}
-	c := claims{issuer: said.Iss}
+	c := claims{issuer: said.Iss, subject: said.Sub}
 	var one string
 	if json.Unmarshal(said.Aud, &one) == nil {
 		c.audience = []string{one}

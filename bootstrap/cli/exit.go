@@ -112,7 +112,7 @@ func judge(err error) (status int, next string) {
 	case errors.Is(err, session.ErrInvalid):
 		return exitUsage, ""
 	case errors.Is(err, session.ErrUnavailable):
-		return exitUnavailable, ""
+		return exitUnavailable, "see that the issuer runs and can be reached from here, or log in at the right one: jobgate login --server URL --issuer URL"
 	case errors.Is(err, api.ErrServer):
 		return exitUsage, "correct it in JOBGATE_SERVER, or log in to the right one: jobgate login --server URL"
 	case errors.Is(err, api.ErrUnreachable):

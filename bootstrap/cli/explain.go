@@ -47,7 +47,7 @@ token, or something is wrong with the command line or the settings. It never pri
   echo "$TOKEN" | OIDC_ISSUER=https://id.example.com/ OIDC_AUDIENCE=jobgate jobgate explain
   jobgate explain --method POST --path /jobs <token.txt
   jobgate explain -o json <token.txt | jq .verdict`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (method == "") != (target == "") {
 				return misuse(errors.New("--method and --path belong together"))

@@ -129,6 +129,12 @@ func tidy(text string) string {
 
 func TestCommandsAgainstARealService(t *testing.T) {
 	t.Parallel()
+	testscript.Run(t, realService(t, "testdata/jobs"))
+}
+
+// realService is how the scripts in a folder are run against a service of their own.
+func realService(t *testing.T, dir string) testscript.Params {
+	t.Helper()
 	key := oidctest.NewKey("key-1", "ES256", 0)
 	provider := &oidctest.Issuer{}
 	provider.Publish(key)
@@ -139,8 +145,8 @@ func TestCommandsAgainstARealService(t *testing.T) {
 	mint := func(changes oidctest.Object) string {
 		return key.Sign(nil, oidctest.Claims(served.URL, time.Now()).With(changes))
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/jobs",
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		UpdateScripts:       *update,
 		Setup: func(env *testscript.Env) error {
@@ -203,5 +209,5 @@ func TestCommandsAgainstARealService(t *testing.T) {
 				}
 			},
 		},
-	})
+	}
 }

@@ -22,8 +22,11 @@ needs.`,
 		Example: `  jobgate list
   jobgate list --status dead --name report.render
   jobgate list --all -o json | jq -r .id`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := exclusive(cmd, "limit", "all"); err != nil {
+				return err
+			}
 			if limit < 1 {
 				return misuse(errors.New("--limit has to be at least 1"))
 			}
@@ -72,7 +75,6 @@ needs.`,
 	which.flags(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many jobs to list")
 	cmd.Flags().BoolVar(&all, "all", false, "list all of them")
-	cmd.MarkFlagsMutuallyExclusive("limit", "all")
 	out.flag(cmd, "the API's documents, a line for each job")
 	return cmd
 }

@@ -39,7 +39,7 @@ operating system's keyring where there is one.`,
   jobgate login --device --profile staging
   JOBGATE_CLIENT_SECRET=… jobgate login --client-credentials --client-id ci
   jobgate login --token-stdin <token.txt`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := exclusive(cmd, "device", "client-credentials", "token-stdin"); err != nil {
 				return err
@@ -110,7 +110,7 @@ operating system's keyring where there is one.`,
 	return cmd
 }
 
-// exclusive refuses more than one of the flags: cobra's own check comes after what tells misuse from failure.
+// exclusive refuses more than one of the flags, in plainer words than cobra has.
 func exclusive(cmd *cobra.Command, names ...string) error {
 	var given []string
 	for _, name := range names {

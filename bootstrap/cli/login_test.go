@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -138,8 +139,19 @@ func TestLoginScripts(t *testing.T) {
 			env.Setenv("PERSON_PASSWORD", service.passwords["alice"])
 			env.Setenv("PERSON_DECISION", "allow")
 			env.Setenv("SERVER", service.url)
+			env.Setenv("SERVER_PORT", service.url[strings.LastIndex(service.url, ":")+1:])
 			env.Setenv("DEMO_SECRET", service.secret)
 			env.Setenv("JOBGATE_CONFIG_DIR", filepath.Join(env.WorkDir, "config"))
+			free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			defer free.Close()
+			_, port, err := net.SplitHostPort(free.Addr().String())
+			if err != nil {
+				return err
+			}
+			env.Setenv("FREE_PORT", port)
 			return os.WriteFile(filepath.Join(env.WorkDir, "secret"), []byte(service.secret+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -16,7 +16,7 @@ func (t terminal) logout() *cobra.Command {
 profile's settings stay, for the next login.`,
 		Example: `  jobgate logout
   jobgate logout --profile staging`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			profile, err := cmd.Flags().GetString("profile")
 			if err != nil {

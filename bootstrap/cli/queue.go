@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
+	"github.com/jobgate/jobgate/adapters/oidc"
 	"github.com/jobgate/jobgate/adapters/sqs"
 	"github.com/jobgate/jobgate/adapters/wire/cloudevent"
 	"github.com/jobgate/jobgate/bootstrap/cli/api"
@@ -123,6 +126,9 @@ type emptying struct {
 	redriven map[string]bool // jobs, by this run
 	counts   map[string]int  // letters by their outcome
 	homeless int             // left for want of --to
+	hidden   int             // left because their jobs may be another's
+
+	everybody func() (bool, error) // see reachesEverybody, which is asked once
 }
 
 func (t terminal) redriveQueue(ctx context.Context, c *api.Client, q queueFlags, out output, limit int, dry bool) error {
@@ -133,6 +139,7 @@ func (t terminal) redriveQueue(ctx context.Context, c *api.Client, q queueFlags,
 	e := &emptying{
 		t: t, c: c, box: box, to: q.to, out: out, limit: limit, dry: dry,
 		redriven: make(map[string]bool), counts: make(map[string]int),
+		everybody: sync.OnceValues(func() (bool, error) { return reachesEverybody(ctx, c) }),
 	}
 	end, err := e.run(ctx)
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), queueRelease)
@@ -194,7 +201,7 @@ func (e *emptying) settle(ctx context.Context, l letter) (outcome, detail string
 	}
 	outcome, detail, err = e.bring(ctx, l.job)
 	if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == domain.ReasonNotFound {
-		return e.rehouse(ctx, l, "its job has no record")
+		return e.rehouseRecordless(ctx, l)
 	}
 	if err != nil && aboutOne(err) {
 		return letterLeft, err.Error(), nil
@@ -228,6 +235,52 @@ func (e *emptying) bring(ctx context.Context, id string) (outcome, detail string
 		e.redriven[id] = true
 	}
 	return letterRedriven, "", err
+}
+
+// rehouseRecordless moves a letter whose job was not found, unless the job may be one that this login is not shown: its
+// letter is all that is left to call attention to it.
+func (e *emptying) rehouseRecordless(ctx context.Context, l letter) (outcome, detail string, err error) {
+	if e.to != "" {
+		all, err := e.everybody()
+		if err != nil {
+			return "", "", err
+		}
+		if !all {
+			e.hidden++
+			return letterLeft, "its job has no record, or is another's", nil
+		}
+	}
+	return e.rehouse(ctx, l, "its job has no record")
+}
+
+// reachLooked is how many jobs are looked at for one that tells whom a login reaches.
+const reachLooked = 1000
+
+// reachesEverybody reports whether the caller has been shown a job of somebody else, which the server does only where a
+// rule is for every owner's jobs. Nothing else tells a job without a record from another's, which the server answers alike,
+// and what the scopes of a token come to is the server's policy. False is no proof: all jobs may be the caller's own.
+func reachesEverybody(ctx context.Context, c *api.Client) (bool, error) {
+	token, err := c.Token(ctx)
+	if err != nil {
+		return false, err
+	}
+	said, ok := claimed(token)
+	if !ok {
+		return false, nil // whose own jobs would be is not known
+	}
+	for job, err := range c.List(ctx, api.Query{}, reachLooked) {
+		if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == http.StatusForbidden {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		// The issuer may have other names than the one that a server goes by, the subject has none.
+		if job.Owner.Subject != cmp.Or(said.subject, oidc.SharedSubject) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // rehouse moves a letter that no job can be brought back for.
@@ -298,7 +351,11 @@ func (e *emptying) sum(end string) error {
 		return nil
 	}
 	f := &failure{status: exitNo, err: fmt.Errorf("%d of %s: left in the queue", left, count(total, "message"))}
-	if e.homeless > 0 {
+	switch {
+	case e.hidden > 0:
+		f.status = exitForbidden
+		f.next = "log in so that others' jobs are shown, as with the scope jobs:admin: jobgate login --scope SCOPE; see by: jobgate list"
+	case e.homeless > 0:
 		f.next = "say where messages without a job go: --to QUEUE"
 	}
 	return f

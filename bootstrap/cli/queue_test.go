@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +22,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/jobgate/jobgate/adapters/adaptertest"
 	"github.com/jobgate/jobgate/adapters/wire/cloudevent"
@@ -32,6 +35,7 @@ type registry struct {
 	mu       sync.Mutex
 	status   map[string]domain.Status
 	redrives []string
+	owners   []string            // of the jobs that the caller is shown in the listing
 	before   func(id string) int // called at each redrive; a status other than 0 is the answer. May be nil.
 	stubborn bool                // what is redriven is dead again at once
 }
@@ -44,6 +48,15 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(status)
 		fmt.Fprintf(w, `{"code":%q,"detail":%q}`, code, detail)
+	}
+	if req.URL.Path == "/jobs" && req.Method == http.MethodGet {
+		var list []string
+		for i, owner := range r.owners {
+			list = append(list, fmt.Sprintf(`{"id":%q,"name":"test.echo","status":"queued","owner":{"issuer":%q,"subject":%q}}`, jobID(900+i), issuer, owner))
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"jobs":[%s]}`, strings.Join(list, ","))
+		return
 	}
 	status, known := r.status[id]
 	if action == "redrive" && req.Method == http.MethodPost {
@@ -86,10 +99,10 @@ type message struct {
 // A broker is what the tests do with one, as its operator.
 type broker struct {
 	env    map[string]string
-	create func(t *testing.T) string
-	drop   func(t *testing.T, queue string)
-	put    func(t *testing.T, queue string, messages ...message)
-	get    func(t *testing.T, queue string) []message // all that are visible, and leaves them so
+	create func(t testing.TB) string
+	drop   func(t testing.TB, queue string)
+	put    func(t testing.TB, queue string, messages ...message)
+	get    func(t testing.TB, queue string) []message // all that are visible, and leaves them so
 	bare   func(queue string) (message, string)       // a bare message and the id of its job
 }
 
@@ -100,7 +113,8 @@ func motoBroker(t *testing.T) broker {
 	const source = "arn:aws:sqs:us-east-1:123456789012:jobs"
 	return broker{
 		env: map[string]string{"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": endpoint},
-		create: func(t *testing.T) string {
+		create: func(t testing.TB) string {
+			t.Helper()
 			made++
 			out, err := client.CreateQueue(t.Context(), &awssqs.CreateQueueInput{QueueName: aws.String(fmt.Sprintf("queue-%d", made))})
 			if err != nil {
@@ -108,12 +122,14 @@ func motoBroker(t *testing.T) broker {
 			}
 			return aws.ToString(out.QueueUrl)
 		},
-		drop: func(t *testing.T, queue string) {
+		drop: func(t testing.TB, queue string) {
+			t.Helper()
 			if _, err := client.DeleteQueue(t.Context(), &awssqs.DeleteQueueInput{QueueUrl: &queue}); err != nil {
 				t.Error(err)
 			}
 		},
-		put: func(t *testing.T, queue string, messages ...message) {
+		put: func(t testing.TB, queue string, messages ...message) {
+			t.Helper()
 			for _, m := range messages {
 				attributes := map[string]types.MessageAttributeValue{}
 				for name, value := range m.Attributes {
@@ -125,7 +141,8 @@ func motoBroker(t *testing.T) broker {
 				}
 			}
 		},
-		get: func(t *testing.T, queue string) (messages []message) {
+		get: func(t testing.TB, queue string) (messages []message) {
+			t.Helper()
 			var entries []types.ChangeMessageVisibilityBatchRequestEntry
 			out, err := client.ReceiveMessage(t.Context(), &awssqs.ReceiveMessageInput{
 				QueueUrl: &queue, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"}, VisibilityTimeout: 60,
@@ -162,7 +179,8 @@ func rabbitBroker(t *testing.T) broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() }) // it goes with its broker
-	channel := func(t *testing.T) *amqp.Channel {
+	channel := func(t testing.TB) *amqp.Channel {
+		t.Helper()
 		ch, err := conn.Channel()
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +191,8 @@ func rabbitBroker(t *testing.T) broker {
 	made := 0
 	return broker{
 		env: map[string]string{"BROKER_URL": server.URL},
-		create: func(t *testing.T) string {
+		create: func(t testing.TB) string {
+			t.Helper()
 			made++
 			queue := fmt.Sprintf("queue-%d", made)
 			if _, err := channel(t).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
@@ -181,12 +200,14 @@ func rabbitBroker(t *testing.T) broker {
 			}
 			return queue
 		},
-		drop: func(t *testing.T, queue string) {
+		drop: func(t testing.TB, queue string) {
+			t.Helper()
 			if _, err := channel(t).QueueDelete(queue, false, false, false); err != nil {
 				t.Error(err)
 			}
 		},
-		put: func(t *testing.T, queue string, messages ...message) {
+		put: func(t testing.TB, queue string, messages ...message) {
+			t.Helper()
 			ch := channel(t)
 			if err := ch.Confirm(false); err != nil {
 				t.Fatal(err)
@@ -207,7 +228,8 @@ func rabbitBroker(t *testing.T) broker {
 				}
 			}
 		},
-		get: func(t *testing.T, queue string) (messages []message) {
+		get: func(t testing.TB, queue string) (messages []message) {
+			t.Helper()
 			ch := channel(t)
 			for {
 				m, ok, err := ch.Get(queue, false)
@@ -242,7 +264,7 @@ func rabbitBroker(t *testing.T) broker {
 
 func jobID(n int) string { return fmt.Sprintf("0190b3a2-7c5e-7000-8000-%012d", n) }
 
-func event(t *testing.T, id string) message {
+func event(t testing.TB, id string) message {
 	t.Helper()
 	body, err := cloudevent.Encode(domain.Job{ID: id, Name: "test.echo", CreatedAt: clock}, "test")
 	if err != nil {
@@ -265,16 +287,19 @@ type desk struct {
 
 func newDesk(t *testing.T, b broker, status map[string]domain.Status) *desk {
 	t.Helper()
-	d := &desk{registry: &registry{status: status}, broker: b, queue: b.create(t), to: b.create(t)}
+	d := &desk{registry: &registry{status: status, owners: []string{"operator", "alice"}}, broker: b, queue: b.create(t), to: b.create(t)}
 	d.server = httptest.NewServer(d.registry)
 	t.Cleanup(d.server.Close)
 	return d
 }
 
+// operatorToken is as much of a token as a program looks at that does not verify it.
+var operatorToken = "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"operator"}`)) + ".x"
+
 // redrive returns the program's status and what it says.
 func (d *desk) redrive(ctx context.Context, t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	env := map[string]string{"JOBGATE_SERVER": d.server.URL, "JOBGATE_TOKEN": "token", "JOBGATE_CONFIG_DIR": t.TempDir()}
+	env := map[string]string{"JOBGATE_SERVER": d.server.URL, "JOBGATE_TOKEN": operatorToken, "JOBGATE_CONFIG_DIR": t.TempDir()}
 	maps.Copy(env, d.env)
 	var out, said bytes.Buffer
 	err := Run(ctx, append([]string{"redrive", "--queue", d.queue}, args...), func(name string) string { return env[name] }, strings.NewReader(""), &out, &said)
@@ -404,6 +429,8 @@ func testRedriveOfAQueue(t *testing.T, b broker, nowhere string) {
 		}
 	})
 
+	t.Run("scripts", func(t *testing.T) { testscript.Run(t, queueScripts(t, b)) })
+
 	t.Run("nothing is deleted that was not confirmed", func(t *testing.T) {
 		d := newDesk(t, b, map[string]domain.Status{dead: domain.Dead})
 		d.put(t, d.queue, event(t, dead))
@@ -436,6 +463,28 @@ func testRedriveOfAQueue(t *testing.T, b broker, nowhere string) {
 			t.Errorf("status %d, %s, %s", status, stdout, stderr)
 		}
 		d.wantBodies(t, d.queue, event(t, missing))
+	})
+
+	t.Run("what may be another's job stays", func(t *testing.T) {
+		d := newDesk(t, b, map[string]domain.Status{dead: domain.Dead})
+		for name, owners := range map[string][]string{"shown none": nil, "shown the caller's own": {"operator", "operator"}} {
+			d.owners = owners
+			d.status[dead] = domain.Dead
+			d.put(t, d.queue, event(t, missing), event(t, dead), undecodable())
+			status, stdout, stderr := d.redrive(t.Context(), t, "--to", d.to)
+			if status != exitForbidden || !strings.Contains(stdout, missing+"  left: its job has no record, or is another's") ||
+				!strings.Contains(stderr, "3 messages: 1 redriven, 1 moved, 1 left.") || !strings.Contains(stderr, "next: log in so that") {
+				t.Errorf("%s: status %d\n%s\n%s", name, status, stdout, stderr)
+			}
+			d.wantBodies(t, d.queue, event(t, missing))
+			d.owners = []string{"alice"}
+			if status, stdout, stderr := d.redrive(t.Context(), t, "--to", d.to, "--dry-run"); status != exitDone || !strings.Contains(stdout, "would be moved") {
+				t.Errorf("%s, and then others': status %d\n%s\n%s", name, status, stdout, stderr)
+			}
+			if status, stdout, stderr := d.redrive(t.Context(), t, "--to", d.to); status != exitDone || !strings.Contains(stderr, "1 message: 1 moved.") {
+				t.Errorf("%s, and then others': status %d\n%s\n%s", name, status, stdout, stderr)
+			}
+		}
 	})
 
 	t.Run("a limit is kept", func(t *testing.T) {
@@ -479,6 +528,61 @@ func testRedriveOfAQueue(t *testing.T, b broker, nowhere string) {
 			t.Errorf("status %d, %s, %s", status, stdout, stderr)
 		}
 	})
+}
+
+// queueScripts are the scripts in testdata/queue, against a real service and a broker.
+func queueScripts(t *testing.T, b broker) testscript.Params {
+	t.Helper()
+	p := realService(t, "testdata/queue")
+	type script struct{}
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		tb, ok := env.T().(testing.TB)
+		if !ok {
+			return fmt.Errorf("%T is no test", env.T())
+		}
+		env.Values[script{}] = tb
+		for name, value := range b.env {
+			env.Setenv(name, value)
+		}
+		env.Setenv("QUEUE", b.create(tb))
+		env.Setenv("TO", b.create(tb))
+		return setup(env)
+	}
+	of := func(ts *testscript.TestScript) testing.TB { return ts.Value(script{}).(testing.TB) } //nolint:forcetypeassert // set above
+	// letters QUEUE ID|TEXT... puts letters there, of jobs or with a text that names none.
+	p.Cmds["letters"] = func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, arg := range args[1:] {
+			m := undecodable()
+			if m.Body = arg; domain.ValidID(arg) {
+				m = event(of(ts), arg)
+			}
+			m.ID = domain.EventID("test", args[0], rand.Text())
+			b.put(of(ts), args[0], m)
+		}
+	}
+	// holds QUEUE ID|TEXT... checks which letters are there, which takes a broker a moment.
+	p.Cmds["holds"] = func(ts *testscript.TestScript, _ bool, args []string) {
+		want := slices.Sorted(slices.Values(args[1:]))
+		for until := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			got := []string{}
+			for _, m := range b.get(of(ts), args[0]) {
+				name := jobOf([]byte(m.Body), cloudevent.Origin{})
+				if name == "" {
+					name = m.Body
+				}
+				got = append(got, name)
+			}
+			slices.Sort(got)
+			if slices.Equal(got, want) {
+				return
+			}
+			if time.Now().After(until) {
+				ts.Fatalf("the queue holds %q", got)
+			}
+		}
+	}
+	return p
 }
 
 func TestALetterThatComesBackIsNotMovedAgain(t *testing.T) {

@@ -29,8 +29,11 @@ be redriven.
 With --queue, for operators, it redrives the jobs of the messages in a dead-letter queue, and deletes each message once the
 server has confirmed that; also where the job needs no redrive any more. A message that names no job, or one without a record,
 is moved to the queue that --to names, or stays where it is. The login has to reach everybody's jobs, as the scope jobs:admin
-does: for another, somebody else's job has no record. SQS goes by AWS_REGION and the credentials in the environment, RabbitMQ by
-BROKER_URL, and to look at a message is a delivery to both, which a queue may have a limit for.`,
+does: to another, somebody else's job has no record. So nothing is moved for want of a record where the newest jobs that are
+listed are all the caller's own; a policy that shows others' by some names only is not noticed.
+
+SQS goes by AWS_REGION and the credentials in the environment, RabbitMQ by BROKER_URL, and to look at a message is a delivery to
+both, which a queue may have a limit for.`,
 		Example: `  jobgate redrive 0190b3a2-7c5e-7000-8000-000000000000
   jobgate redrive --status dead --name report.render --dry-run
   jobgate redrive --status dead --name report.render --limit 500

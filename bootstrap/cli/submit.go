@@ -59,8 +59,10 @@ number, and the batch goes on; it stops when the server refuses the caller or ca
   zcat jobs.ndjson.gz | jobgate submit --batch - --batch-id 2026-03`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
-			case b.file == "" && len(args) != 1:
+			case b.file == "" && len(args) == 0:
 				return errors.New("name the job, or a file of jobs with --batch")
+			case b.file == "" && len(args) > 1:
+				return fmt.Errorf("%q: name one job; its payload goes with --data", args[1])
 			case b.file != "" && len(args) > 0:
 				return errors.New("the jobs of a --batch are named in its lines")
 			case b.file == "" && !domain.ValidName(args[0]):
@@ -95,12 +97,14 @@ number, and the batch goes on; it stops when the server refuses the caller or ca
 	flags.StringVar(&b.file, "batch", "", "submit the jobs in a file, a line of JSON each, or - for standard input")
 	flags.StringVar(&b.id, "batch-id", "", "what the keys of the batch are made of (default the file's name)")
 	flags.IntVar(&b.concurrency, "concurrency", 8, "how many jobs of a batch to submit at once, at most 64")
-	cmd.MarkFlagsMutuallyExclusive("delay", "run-at")
 	s.out.flag(cmd, "the API's document; of a batch, a line with each line's number and its job or problem")
 	return cmd
 }
 
 func (s *submission) run(cmd *cobra.Command, name string) error {
+	if err := exclusive(cmd, "delay", "run-at"); err != nil {
+		return err
+	}
 	switch {
 	case s.delay < 0 || s.timeout < 0:
 		return misuse(errors.New("--delay and --timeout cannot be negative"))

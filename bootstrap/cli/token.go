@@ -12,9 +12,9 @@ func (t terminal) token() *cobra.Command {
 		Short: "Print a valid access token",
 		Long: `Token prints the profile's access token, or a new one when that is about to expire. Whoever has it can do what you can:
 it is for other programs, and no other command prints it.`,
-		Example: `  jobgate token | jobgate explain
+		Example: `  jobgate token | OIDC_ISSUER=http://127.0.0.1:8080/oidc OIDC_AUDIENCE=jobgate jobgate explain
   curl -H "Authorization: Bearer $(jobgate token)" http://127.0.0.1:8080/jobs`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := t.session(cmd)
 			if err != nil {

@@ -19,7 +19,7 @@ func (s *local) welcome(w io.Writer) {
 	for _, user := range s.provider.Users() {
 		fmt.Fprintf(w, "  %-8s %-28s %s\n", user.Name, user.Password, strings.Join(user.Scopes, " "))
 	}
-	fmt.Fprintf(w, "\nLog in as one of them, in the browser, or with a code on a machine without one (--device):\n\n  jobgate login --profile local --server %s --issuer %s\n", s.url, s.issuer)
+	fmt.Fprintf(w, "\nLog in as one of them, in the browser, or with a code on a machine without one (--device):\n\n  jobgate login --server %s --issuer %s\n", s.url, s.issuer)
 	for _, client := range s.provider.Clients() {
 		if client.Secret == "" {
 			continue

@@ -42,7 +42,7 @@ func listen(ctx context.Context, host string, port int) (*callback, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no redirect of the browser can be taken: %w", err)
+		return nil, fmt.Errorf("no redirect of the browser can be taken: %w; try another --redirect-port, or --device, which needs none", err)
 	}
 	_, actual, err := net.SplitHostPort(listeners[0].Addr().String())
 	if err != nil {
