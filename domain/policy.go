@@ -131,13 +131,13 @@ func (d Decision) Err() error {
 // AtGate decides where only the caller and the action are known: an allow that is limited to job names counts, a deny
 // that is limited to job names does not, and jobs are taken to be the caller's own.
 func (p AccessPolicy) AtGate(who Principal, action Action) Decision {
-	return p.decide(who, action, func(r Rule) bool { return len(r.Jobs) == 0 || r.Effect == Allow })
+	return p.decide(&who, action, func(r *Rule) bool { return len(r.Jobs) == 0 || r.Effect == Allow })
 }
 
 // Decide decides about a job of the given name and owner. What AtGate refuses, Decide refuses. A job without an owner is
 // nobody's own.
 func (p AccessPolicy) Decide(who Principal, action Action, name string, owner Identity) Decision {
-	return p.decide(who, action, func(r Rule) bool {
+	return p.decide(&who, action, func(r *Rule) bool {
 		if r.Effect == Allow && !r.AnyOwner && (owner != who.Identity || owner.IsZero()) {
 			return false
 		}
@@ -148,15 +148,16 @@ func (p AccessPolicy) Decide(who Principal, action Action, name string, owner Id
 // SeesAll reports whether some rule lets the caller read jobs of every owner, so that a listing has to look at all of
 // them. Each listed job is still decided by Decide.
 func (p AccessPolicy) SeesAll(who Principal) bool {
-	return p.decide(who, ActionRead, func(r Rule) bool { return r.Effect == Deny && len(r.Jobs) == 0 || r.AnyOwner }).Allowed
+	return p.decide(&who, ActionRead, func(r *Rule) bool { return r.Effect == Deny && len(r.Jobs) == 0 || r.AnyOwner }).Allowed
 }
 
-func (p AccessPolicy) decide(who Principal, action Action, applies func(Rule) bool) Decision {
+func (p *AccessPolicy) decide(who *Principal, action Action, applies func(*Rule) bool) Decision {
 	decision := Decision{Rule: -1, Reason: ReasonForbidden}
 	if p.Revokes(who.Identity, who.TokenID) {
 		return decision
 	}
-	for i, r := range p.Rules {
+	for i := range p.Rules {
+		r := &p.Rules[i]
 		if !r.names(who.Identity) || !slices.Contains(r.Actions, action) || !applies(r) {
 			continue
 		}
@@ -176,7 +177,7 @@ func (p AccessPolicy) decide(who Principal, action Action, applies func(Rule) bo
 	return decision
 }
 
-func (r Rule) names(who Identity) bool {
+func (r *Rule) names(who Identity) bool {
 	return (len(r.Issuers) == 0 || slices.Contains(r.Issuers, who.Issuer)) &&
 		(len(r.Subjects) == 0 || slices.Contains(r.Subjects, who.Subject))
 }

@@ -150,6 +150,9 @@ func (f *Function) InvokeWithin(ctx context.Context, timeout time.Duration, even
 	return f.api.invoke(ctx, timeout, event, f.kill)
 }
 
+// PID is the id of the function's process.
+func (f *Function) PID() int { return f.process.cmd.Process.Pid }
+
 // Stdout is what the function has written to standard output so far.
 func (f *Function) Stdout() string {
 	return read(f.process.stdout)

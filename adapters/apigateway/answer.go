@@ -4,80 +4,66 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/jobgate/jobgate/domain"
 )
 
-// A contextValue is a member of an authorizer's context.
-type contextValue struct{ key, value string }
+// Answers are appended piece by piece and not made by reflection: they are in the way of every request.
 
-// principalContext is the context for who, always in the same order. Empty values are left out.
-func principalContext(who domain.Principal, decision string) []contextValue {
-	expires := never
-	if !who.ExpiresAt.IsZero() {
-		expires = strconv.FormatInt(who.ExpiresAt.UnixMilli(), 10)
+// appendContext appends the context for who, always in the same order. Of the scopes only those that are wanted are in it,
+// and empty values are left out. The error is for a text that is no UTF-8.
+func appendContext(b []byte, who *domain.Principal, wanted []string, decision string) (_ []byte, err error) {
+	b = append(b, '{')
+	if who.ClientID != "" {
+		b = append(appendText(appendKey(b, keyClient), who.ClientID, &err), ',')
 	}
-	values := append(make([]contextValue, 0, 7+len(who.Claims)),
-		contextValue{keyClient, who.ClientID}, contextValue{keyDecision, decision}, contextValue{keyExpires, expires}, contextValue{keyIssuer, who.Issuer},
-		contextValue{keyScopes, strings.Join(who.Scopes, " ")}, contextValue{keySubject, who.Subject}, contextValue{keyTokenID, who.TokenID})
-	if len(who.Claims) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(who.Claims)) {
-			values = append(values, contextValue{claimPrefix + name, who.Claims[name]})
+	b = append(appendText(appendKey(b, keyDecision), decision, &err), ',')
+	b = append(appendKey(b, keyExpires), '"')
+	if who.ExpiresAt.IsZero() {
+		b = append(b, never...)
+	} else {
+		b = strconv.AppendInt(b, who.ExpiresAt.UnixMilli(), 10)
+	}
+	b = append(b, `",`...)
+	if who.Issuer != "" {
+		b = append(appendText(appendKey(b, keyIssuer), who.Issuer, &err), ',')
+	}
+	var room [256]byte
+	scopes := room[:0]
+	for _, s := range who.Scopes {
+		if slices.Contains(wanted, s) {
+			scopes = append(append(scopes, s...), ' ')
 		}
 	}
-	return slices.DeleteFunc(values, func(v contextValue) bool { return v.value == "" && v.key != keySubject })
-}
-
-// encodeAnswer writes an authorizer's answer, as json.Marshal would events.APIGatewayCustomAuthorizerResponse: this is in
-// the way of every request. The error is for a text that is no UTF-8.
-func encodeAnswer(principal string, policy Document, context []contextValue) ([]byte, error) {
-	e := encoder{b: make([]byte, 0, 2<<10)}
-	e.raw(`{"principalId":`).text(principal)
-	e.raw(`,"policyDocument":{"Version":`).text(policy.Version).raw(`,"Statement":[`)
-	for i, statement := range policy.Statement {
-		e.comma(i).raw(`{"Action":`).list(statement.Action).raw(`,"Effect":`).text(statement.Effect).raw(`,"Resource":`).list(statement.Resource).raw(`}`)
+	if n := len(scopes); n > 0 {
+		b = append(appendText(appendKey(b, keyScopes), scopes[:n-1], &err), ',')
 	}
-	e.raw(`]},"context":{`)
-	for i, v := range context {
-		e.comma(i).text(v.key).raw(`:`).text(v.value)
+	b = appendText(appendKey(b, keySubject), who.Subject, &err)
+	if who.TokenID != "" {
+		b = appendText(appendKey(append(b, ','), keyTokenID), who.TokenID, &err)
 	}
-	e.raw(`}}`)
-	return e.b, e.err
-}
-
-// An encoder appends JSON, up to its first error.
-type encoder struct {
-	b   []byte
-	err error
-}
-
-func (e *encoder) raw(s string) *encoder {
-	e.b = append(e.b, s...)
-	return e
-}
-
-func (e *encoder) comma(i int) *encoder {
-	if i > 0 {
-		e.raw(",")
+	if len(who.Claims) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(who.Claims)) {
+			if value := who.Claims[name]; value != "" {
+				b = appendText(append(appendText(append(b, ','), claimPrefix+name, &err), ':'), value, &err)
+			}
+		}
 	}
-	return e
+	return append(b, '}'), err
 }
 
-func (e *encoder) text(s string) *encoder {
-	b, err := jsontext.AppendQuote(e.b, s)
-	if e.b = b; e.err == nil {
-		e.err = err
-	}
-	return e
+// appendKey begins a member. Its name is one of ours and has nothing to escape.
+func appendKey(b []byte, name string) []byte {
+	return append(append(append(b, '"'), name...), `":`...)
 }
 
-func (e *encoder) list(texts []string) *encoder {
-	e.raw("[")
-	for i, s := range texts {
-		e.comma(i).text(s)
+// appendText appends a text. What is wrong with it, as it is no UTF-8, becomes *failure.
+func appendText[T string | []byte](b []byte, text T, failure *error) []byte {
+	b, err := jsontext.AppendQuote(b, text)
+	if err != nil {
+		*failure = err
 	}
-	return e.raw("]")
+	return b
 }

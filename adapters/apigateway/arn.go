@@ -70,7 +70,7 @@ func isRegion(s string) bool {
 func within(s string, least, most int) bool { return least <= len(s) && len(s) <= most }
 
 // An alphabet is a set of kinds of ASCII characters.
-type alphabet int
+type alphabet uint8
 
 const (
 	lower alphabet = 1 << iota
@@ -80,30 +80,41 @@ const (
 	underscore
 )
 
+// kinds has the kind of every character that has one.
+var kinds = func() (kinds [256]alphabet) {
+	for c := range kinds {
+		switch {
+		case 'a' <= c && c <= 'z':
+			kinds[c] = lower
+		case 'A' <= c && c <= 'Z':
+			kinds[c] = upper
+		case '0' <= c && c <= '9':
+			kinds[c] = digit
+		case c == '-':
+			kinds[c] = dash
+		case c == '_':
+			kinds[c] = underscore
+		}
+	}
+	return kinds
+}()
+
 // only reports whether s has no other characters than those of a.
 func only(s string, a alphabet) bool {
 	for i := range len(s) {
-		var kind alphabet
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z':
-			kind = lower
-		case 'A' <= c && c <= 'Z':
-			kind = upper
-		case '0' <= c && c <= '9':
-			kind = digit
-		case c == '-':
-			kind = dash
-		case c == '_':
-			kind = underscore
-		}
-		if kind&a == 0 {
+		if kinds[s[i]]&a == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// resource is the ARN of what lies at pattern ("METHOD/path") in the deployment.
-func (d Deployment) resource(pattern string) string {
-	return "arn:" + d.Partition + ":execute-api:" + d.Region + ":" + d.Account + ":" + d.API + "/" + d.Stage + "/" + pattern
+// appendResource appends the ARN of what lies at pattern ("METHOD/path") in the deployment.
+func (d *Deployment) appendResource(b []byte, pattern string) []byte {
+	for _, part := range [...]string{
+		"arn:", d.Partition, ":execute-api:", d.Region, ":", d.Account, ":", d.API, "/", d.Stage, "/", pattern,
+	} {
+		b = append(b, part...)
+	}
+	return b
 }

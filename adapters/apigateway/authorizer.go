@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/jobgate/jobgate/adapters/wire/bearer"
+	"github.com/jobgate/jobgate/adapters/wire/plainjson"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/access"
 )
@@ -29,10 +30,21 @@ type Authorizer struct {
 
 // A Decision is what one call of an Authorizer came to. It holds nothing of the token.
 type Decision struct {
-	ID        string                          // random; in the context of the answer, and so in what a refused caller is told
-	RequestID string                          // API Gateway's; empty for TOKEN events, which have none
-	Reason    domain.Reason                   // why there was no policy, or one that denies everything; else empty
-	Refused   map[domain.Action]domain.Reason // what a verified caller may not do
+	ID        string        // random; in the context of the answer, and so in what a refused caller is told
+	RequestID string        // API Gateway's; empty for TOKEN events, which have none
+	Reason    domain.Reason // why there was no policy, or one that denies everything; else empty
+	Refused   []Refusal     // what a verified caller may not do
+}
+
+// A Refusal is an action that a verified caller may not take, and why.
+type Refusal struct {
+	Action domain.Action
+	Reason domain.Reason
+}
+
+// allows reports whether the action is none of those that were refused.
+func (d *Decision) allows(action domain.Action) bool {
+	return !slices.ContainsFunc(d.Refused, func(r Refusal) bool { return r.Action == action })
 }
 
 // NewAuthorizer returns an Authorizer for a route table. report, when not nil, is called once for each event. The error
@@ -60,7 +72,7 @@ func (a *Authorizer) fits() error {
 	}
 	size := 0
 	for _, g := range a.compiler.grants {
-		resource := longest.resource(g.pattern)
+		resource := longest.appendResource(nil, g.pattern)
 		if len(resource) > maxResource {
 			return fmt.Errorf("route %s: its ARN would have %d characters at the longest stage name, of at most %d", g.pattern, len(resource), maxResource)
 		}
@@ -119,27 +131,38 @@ func (a *Authorizer) decide(ctx context.Context, event []byte, d *Decision) ([]b
 	}
 	if len(answer) > maxResult {
 		d.Reason = domain.ReasonTooLarge
-		return encodeAnswer(d.ID, denyAll(request.at), []contextValue{{keyDecision, d.ID}})
+		return a.refusal(request.at, d.ID), nil
 	}
 	return answer, nil
 }
 
 func (a *Authorizer) answer(at Deployment, who domain.Principal, d *Decision) ([]byte, error) {
-	d.Refused = make(map[domain.Action]domain.Reason)
-	allowed := false
-	doc := a.compiler.Compile(at, func(action domain.Action) bool {
-		may := a.gate.May(who, action)
-		if !may.Allowed {
-			d.Refused[action] = may.Reason
+	actions := a.compiler.actions
+	for _, action := range actions {
+		if may := a.gate.May(who, action); !may.Allowed {
+			if d.Refused == nil {
+				d.Refused = make([]Refusal, 0, len(actions))
+			}
+			d.Refused = append(d.Refused, Refusal{action, may.Reason})
 		}
-		allowed = allowed || may.Allowed
-		return may.Allowed
-	})
-	if !allowed {
+	}
+	if len(d.Refused) == len(actions) {
 		d.Reason = domain.ReasonForbidden
 	}
-	who.Scopes = slices.DeleteFunc(slices.Clone(who.Scopes), func(s string) bool { return !slices.Contains(a.scopes, s) })
-	return encodeAnswer(who.Subject, doc, principalContext(who, d.ID))
+	const rest = 640 // a context is of some 300 bytes
+	b := append(make([]byte, 0, a.compiler.size(&at)+rest), `{"principalId":`...)
+	var err error // which the context has as well
+	b = append(appendText(b, who.Subject, &err), `,"policyDocument":`...)
+	b = append(a.compiler.Append(b, at, d.allows), `,"context":`...)
+	b, err = appendContext(b, &who, a.scopes, d.ID)
+	return append(b, '}'), err
+}
+
+// refusal is the answer that denies everything to somebody of whom nothing is told.
+func (a *Authorizer) refusal(at Deployment, decision string) []byte {
+	b := append([]byte(`{"principalId":"`+decision), `","policyDocument":`...)
+	b = a.compiler.Append(b, at, func(domain.Action) bool { return false })
+	return append(b, `,"context":{"`+keyDecision+`":"`+decision+`"}}`...)
 }
 
 // An authorizerRequest is what an authorizer event asks.
@@ -150,6 +173,49 @@ type authorizerRequest struct {
 }
 
 func parseAuthorizerEvent(event []byte) (authorizerRequest, error) {
+	if request, ok := parsePlainTokenEvent(event); ok {
+		return request, nil
+	}
+	return parseAnyEvent(event)
+}
+
+// parsePlainTokenEvent parses the TOKEN events that API Gateway sends, a fifth of whose authorizer's work would else be to
+// read them. Whatever is unusual about one is for parseAnyEvent to judge.
+func parsePlainTokenEvent(event []byte) (request authorizerRequest, ok bool) {
+	var room [8]plainjson.Member
+	members, plain := plainjson.Members(room[:0], event)
+	if !plain {
+		return authorizerRequest{}, false
+	}
+	var kind, arn, authorization []byte
+	for _, m := range members {
+		var text *[]byte
+		switch string(m.Name) {
+		case "type":
+			text = &kind
+		case "methodArn":
+			text = &arn
+		case "authorizationToken":
+			text = &authorization
+		default: // it has no others
+			return authorizerRequest{}, false
+		}
+		if *text, ok = plainjson.Text(m.Value); !ok {
+			return authorizerRequest{}, false
+		}
+	}
+	var both strings.Builder // one copy of what is kept of the event
+	both.Grow(len(arn) + len(authorization))
+	both.Write(arn)
+	both.Write(authorization)
+	at, err := ParseMethodARN(both.String()[:len(arn)])
+	if err != nil || string(kind) != "TOKEN" {
+		return authorizerRequest{}, false
+	}
+	return authorizerRequest{at: at, authorization: both.String()[len(arn):]}, true
+}
+
+func parseAnyEvent(event []byte) (authorizerRequest, error) {
 	var e struct {
 		Version            string              `json:"version"`
 		Type               string              `json:"type"`

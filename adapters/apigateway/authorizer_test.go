@@ -107,7 +107,10 @@ func TestEveryKindOfAuthorizerEventGetsTheSameAnswer(t *testing.T) {
 		if len(d.ID) < 20 || d.RequestID != requestID || d.Reason != "" {
 			t.Errorf("%s: decision %+v", name, d)
 		}
-		want := map[domain.Action]domain.Reason{domain.ActionCancel: domain.ReasonInsufficientScope, domain.ActionRedrive: domain.ReasonInsufficientScope}
+		want := []apigateway.Refusal{
+			{Action: domain.ActionCancel, Reason: domain.ReasonInsufficientScope},
+			{Action: domain.ActionRedrive, Reason: domain.ReasonInsufficientScope},
+		}
 		if diff := cmp.Diff(want, d.Refused); diff != "" {
 			t.Errorf("%s: refused (-want +got):\n%s", name, diff)
 		}

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
-
-	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/jobgate/jobgate/domain"
 )
@@ -15,13 +14,12 @@ import (
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html.
 const maxResource = 512
 
-// Document is the policy of an authorizer's answer.
-type Document = events.APIGatewayCustomAuthorizerPolicy
-
 // A Compiler writes what one principal may do as an IAM policy over a whole route table. API Gateway caches the policy
 // and evaluates it again for the caller's next method, so one that named the requested method alone would refuse it.
 type Compiler struct {
-	grants []grant
+	grants  []grant
+	actions []domain.Action // of the grants, each once
+	length  int             // of all patterns
 }
 
 // A grant is a route as IAM sees it.
@@ -46,6 +44,10 @@ func NewCompiler(routes []domain.Route) (*Compiler, error) {
 			continue
 		}
 		c.grants = append(c.grants, grant{action: r.Action, pattern: pattern})
+		c.length += len(pattern)
+		if !slices.Contains(c.actions, r.Action) {
+			c.actions = append(c.actions, r.Action)
+		}
 	}
 	for i := range c.grants {
 		for j := range c.grants {
@@ -85,39 +87,53 @@ func (c *Compiler) nested() (problems []error) {
 	return problems
 }
 
-// Compile returns the policy of a principal who may take the actions that may says, at one deployment. Each route is
-// decided by its action and written with its concrete verb and stage; a refused one that lies inside an allowed one is
-// denied explicitly, the others by IAM's default. Somebody who may do nothing is denied everything.
-func (c *Compiler) Compile(at Deployment, may func(domain.Action) bool) Document {
-	allowed, denied := make([]string, 0, len(c.grants)), []string(nil)
-	for _, g := range c.grants {
-		if may(g.action) {
-			allowed = append(allowed, at.resource(g.pattern))
-			continue
-		}
-		for _, outer := range g.within {
-			if may(c.grants[outer].action) {
-				denied = append(denied, at.resource(g.pattern))
-				break
-			}
-		}
+// Append appends to b the policy, as JSON, of a principal who may take the actions that may says, at one deployment. Each
+// route is decided by its action and written with its concrete verb and stage; a refused one that lies inside an allowed
+// one is denied explicitly, the others by IAM's default. Somebody who may do nothing is denied everything.
+//
+// The deployment must be one that ParseMethodARN returned: neither in it nor in a pattern is there anything to escape.
+func (c *Compiler) Append(b []byte, at Deployment, may func(domain.Action) bool) []byte {
+	b = append(b, `{"Version":"2012-10-17","Statement":[`...)
+	none := len(b)
+	b = appendStatement(b, "Allow", &at, c.grants, func(g *grant) bool { return may(g.action) })
+	if len(b) == none {
+		b = appendStatement(b, "Deny", &at, []grant{{pattern: "*"}}, func(*grant) bool { return true })
+	} else {
+		b = appendStatement(b, "Deny", &at, c.grants, func(g *grant) bool {
+			return !may(g.action) && slices.ContainsFunc(g.within, func(outer int) bool { return may(c.grants[outer].action) })
+		})
 	}
-	if len(allowed) == 0 {
-		return denyAll(at)
-	}
-	doc := document("Allow", allowed)
-	if len(denied) > 0 {
-		doc.Statement = append(doc.Statement, document("Deny", denied).Statement...)
-	}
-	return doc
+	return append(b, `]}`...)
 }
 
-func denyAll(at Deployment) Document { return document("Deny", []string{at.resource("*")}) }
+// size returns how many bytes the resources of a policy take that has them all.
+func (c *Compiler) size(at *Deployment) int {
+	return c.length + len(c.grants)*(len(`"arn::execute-api::://",`)+len(at.Partition)+len(at.Region)+len(at.Account)+len(at.API)+len(at.Stage))
+}
 
-func document(effect string, resources []string) Document {
-	return Document{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{
-		{Effect: effect, Action: []string{"execute-api:Invoke"}, Resource: resources},
-	}}
+// appendStatement appends one statement with the grants that are in it, or nothing when none is.
+func appendStatement(b []byte, effect string, at *Deployment, grants []grant, in func(*grant) bool) []byte {
+	first := true
+	for i := range grants {
+		g := &grants[i]
+		switch {
+		case !in(g):
+			continue
+		case first:
+			if b[len(b)-1] == '}' {
+				b = append(b, ',')
+			}
+			b = append(append(append(b, `{"Action":["execute-api:Invoke"],"Effect":"`...), effect...), `","Resource":[`...)
+		default:
+			b = append(b, ',')
+		}
+		first = false
+		b = append(at.appendResource(append(b, '"'), g.pattern), '"')
+	}
+	if first {
+		return b
+	}
+	return append(b, `]}`...)
 }
 
 var (

@@ -1,10 +1,13 @@
 package apigateway_test
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/jobgate/jobgate/adapters/apigateway"
@@ -16,7 +19,7 @@ var deployment = apigateway.Deployment{Partition: "aws", Region: "eu-central-1",
 const deployed = "arn:aws:execute-api:eu-central-1:123456789012:abcdef123/prod/"
 
 // rendered is a document as "effect METHOD/path" lines.
-func rendered(t *testing.T, doc apigateway.Document) (lines []string) {
+func rendered(t *testing.T, doc events.APIGatewayCustomAuthorizerPolicy) (lines []string) {
 	t.Helper()
 	if doc.Version != "2012-10-17" {
 		t.Errorf("version %q", doc.Version)
@@ -68,7 +71,12 @@ func TestCompileCoversTheWholeRouteTable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			doc := c.Compile(deployment, func(a domain.Action) bool { return slices.Contains(tt.may, a) })
+			before := []byte(`{"policyDocument":`)
+			text, ok := bytes.CutPrefix(c.Append(before, deployment, func(a domain.Action) bool { return slices.Contains(tt.may, a) }), before)
+			var doc events.APIGatewayCustomAuthorizerPolicy
+			if err := json.Unmarshal(text, &doc, json.RejectUnknownMembers(true)); err != nil || !ok {
+				t.Fatalf("%v in %s", err, text)
+			}
 			if diff := cmp.Diff(tt.want, rendered(t, doc)); diff != "" {
 				t.Errorf("policy (-want +got):\n%s", diff)
 			}

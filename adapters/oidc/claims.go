@@ -171,7 +171,8 @@ func (r *rules) subject(claims object) (string, error) {
 // checkAudience checks that the token is meant for us. The audience of an ID token is the client (OpenID Connect Core 1.0
 // §2), which some issuers name nowhere else; then it is returned.
 func (r *rules) checkAudience(claims object) (client string, err error) {
-	aud, ok, err := claims.list("aud")
+	var room [4]string
+	aud, ok, err := claims.list(room[:0], "aud", r.audience)
 	switch {
 	case err != nil:
 		return "", err
@@ -287,14 +288,20 @@ func (o object) name(claim string) (value string, present bool, err error) {
 	return value, true, nil
 }
 
-// list returns a claim that is a string or a list of strings: RFC 7519 §4.1.3 has it so for aud.
-func (o object) list(claim string) (values []string, present bool, err error) {
+// list returns a claim that is a string or a list of strings: RFC 7519 §4.1.3 has it so for aud. It may use room, which is
+// empty, and usual values instead of copies of them.
+func (o object) list(room []string, claim string, usual []string) (values []string, present bool, err error) {
 	v, ok := o.get(claim)
 	if !ok {
 		return nil, false, nil
 	}
-	if s, ok := text(v); ok {
-		return []string{s}, true, nil
+	if s, ok := characters(v); ok {
+		for _, u := range usual {
+			if u == string(s) {
+				return append(room, u), true, nil
+			}
+		}
+		return append(room, string(s)), true, nil
 	}
 	if values, ok = texts(v); !ok {
 		return nil, true, refused(domain.ReasonInvalidClaims, "%s is neither a string nor a list of strings", claim)

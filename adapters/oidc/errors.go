@@ -37,7 +37,7 @@ func keysUnavailable(cause error, retryAfter time.Duration) error {
 }
 
 // keyError turns why a set has no key for a token into the error to return.
-func keyError(err error, kid string) error {
+func keyError(err error, kid []byte) error {
 	switch {
 	case err == nil:
 		return nil
@@ -46,7 +46,7 @@ func keyError(err error, kid string) error {
 	case errors.Is(err, errNoKid):
 		return refused(domain.ReasonInvalidToken, "%w", err)
 	default:
-		return refused(domain.ReasonInvalidSignature, "%w: %q", err, cutKid(kid))
+		return refused(domain.ReasonInvalidSignature, "%w: %q", err, cutKid(string(kid)))
 	}
 }
 

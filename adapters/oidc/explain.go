@@ -49,7 +49,7 @@ const (
 // refuses before.
 func (v *Verifier) Explain(ctx context.Context, token string) Explanation {
 	var n notes
-	found, err := v.examine(ctx, token, &n)
+	found, err := v.examine(ctx, token, new(scratch), &n)
 	if err = cmp.Or(n.err, err); err != nil {
 		found = verdict{}
 	}

@@ -35,7 +35,7 @@ func signingMethods() map[string]jwt.SigningMethod {
 	methods := make(map[string]jwt.SigningMethod, 10)
 	for _, m := range []jwt.SigningMethod{
 		jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
-		jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodES512,
+		ecdsaMethod{jwt.SigningMethodES256}, ecdsaMethod{jwt.SigningMethodES384}, ecdsaMethod{jwt.SigningMethodES512},
 		jwt.SigningMethodEdDSA,
 	} {
 		methods[m.Alg()] = m
@@ -68,16 +68,16 @@ var (
 
 // find returns the keys that may have signed a token with this algorithm and kid. Several keys of one kid are all
 // returned: RFC 7517 §4.5 only advises against them.
-func (s *keySet) find(alg, kid string) (jwt.VerificationKeySet, error) {
-	found, ok := s.keys[keyUse{alg, kid}]
+func (s *keySet) find(alg string, kid []byte) (jwt.VerificationKeySet, error) {
+	found, ok := s.keys[keyUse{alg, string(kid)}]
 	switch {
 	case s.size == 0:
 		return found, errNoKey
-	case kid == "" && s.size > 1:
+	case len(kid) == 0 && s.size > 1:
 		return found, errNoKid
 	case ok:
 		return found, nil
-	case kid == "" || s.kids[kid]:
+	case len(kid) == 0 || s.kids[string(kid)]:
 		return found, errMisfit
 	}
 	return found, errUnknownKid

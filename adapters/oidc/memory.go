@@ -74,7 +74,11 @@ func (m *memory) put(token digest, v verdict) {
 	}
 	v.who.Claims = maps.Clone(v.who.Claims)
 	if scopes := v.who.Scopes; len(scopes) > 0 { // in a list that is the caller's, of a text that may be long
-		v.who.Scopes = strings.Split(strings.Clone(strings.Join(scopes, " ")), " ")
+		joined := strings.Join(scopes, " ")
+		if len(scopes) == 1 { // which is no copy
+			joined = strings.Clone(joined)
+		}
+		v.who.Scopes = strings.Split(joined, " ")
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -28,6 +28,7 @@ type mutation struct {
 const (
 	byAny      = "."
 	bySettings = "^Test(Settings|SharedSecretsThatAreRefused)"
+	byECDSA    = "^TestECDSA"
 	byMemory   = "Remembered|ARefusal|EachCaller|ATokenIs|FoundGone"
 	byMemSize  = "AreRemembered|LargePrincipal|TakeLittle"
 )
@@ -37,10 +38,10 @@ var mutations = []mutation{
 	{"a call that is over", "verifier.go", `err != nil && raw != ""`, `false && err != nil`, byAny},
 	{"size before anything is parsed", "verifier.go", `if len(raw) > v.maxToken {`, `if false {`, ""},
 	{"size, of each issuer", "verifier.go", `if size > a.maxToken {`, `if false {`, ""},
-	{"iss of somebody trusted, byte for byte: case", "verifier.go", `a := v.byIssuer[issuer]`, `a := v.byIssuer[strings.ToLower(issuer)]`, ""},
-	{"iss of somebody trusted, byte for byte: slash", "verifier.go", `a := v.byIssuer[issuer]`, `a := v.byIssuer[strings.TrimSuffix(issuer, "/")]`, ""},
-	{"iss of somebody trusted, byte for byte: space", "verifier.go", `a := v.byIssuer[issuer]`, `a := v.byIssuer[strings.TrimSpace(issuer)]`, ""},
-	{"alg is among those of the issuer", "verifier.go", `method := a.methods[t.alg]`, `method := jwt.GetSigningMethod(t.alg)`, ""},
+	{"iss of somebody trusted, byte for byte: case", "verifier.go", `a := v.byIssuer[string(issuer)]`, `a := v.byIssuer[strings.ToLower(string(issuer))]`, ""},
+	{"iss of somebody trusted, byte for byte: slash", "verifier.go", `a := v.byIssuer[string(issuer)]`, `a := v.byIssuer[strings.TrimSuffix(string(issuer), "/")]`, ""},
+	{"iss of somebody trusted, byte for byte: space", "verifier.go", `a := v.byIssuer[string(issuer)]`, `a := v.byIssuer[strings.TrimSpace(string(issuer))]`, ""},
+	{"alg is among those of the issuer", "verifier.go", `method := a.methods[string(t.alg)]`, `method := jwt.GetSigningMethod(string(t.alg))`, ""},
 	{"alg at all", "verifier.go", `n.ends(algCheck, err)`, `false`, ""},
 	{"typ of another kind", "verifier.go", `t.hasType && !slices.Contains(a.types, normalType(t.typ)) || `, `false && slices.Contains(a.types, normalType(t.typ)) || `, ""},
 	{"typ that is absent", "verifier.go", ` || !t.hasType && !a.noType`, ``, ""},
@@ -54,22 +55,25 @@ var mutations = []mutation{
 	{"crit and b64 at all", "verifier.go", `n.ends(extensionsCheck, err)`, `false`, ""},
 
 	{"three parts", "token.go", `if strings.Count(raw, ".") != 2 {`, `if false {`, ""},
-	{"no line end", "token.go", `if strings.ContainsAny(raw, "\r\n") {`, `if false {`, ""},
+	{"no line end", "token.go", `strings.IndexByte(raw, '\r') >= 0 || strings.IndexByte(raw, '\n') >= 0`, `false`, ""},
+	{"no carriage return", "token.go", `strings.IndexByte(raw, '\r') >= 0 || `, ``, ""},
+	{"no line feed", "token.go", ` || strings.IndexByte(raw, '\n') >= 0`, ``, ""},
 	{"no stray bits", "token.go", `base64.RawURLEncoding.Strict()`, `base64.RawURLEncoding`, ""},
-	{"kid is a string", "token.go", `if t.kid, _, err = t.header.text("kid"); err != nil {`, `if t.kid, _, err = t.header.text("kid"); false {`, ""},
+	{"kid is a string", "token.go", `if t.kid, _, err = t.header.characters("kid"); err != nil {`, `if t.kid, _, err = t.header.characters("kid"); false {`, ""},
 	{"typ that is no string is there", "token.go", `t.typ, t.hasType, _ = t.header.text("typ")`, `t.typ, _, _ = t.header.text("typ"); t.hasType = t.typ != ""`, ""},
 	{"crit", "token.go", `if _, ok := t.header.get("crit"); ok {`, `if false {`, ""},
 	{"b64", "token.go", `ok && string(b64) != "true"`, `ok && string(b64) == ""`, ""},
 	{"b64 is a boolean", "token.go", `ok && string(b64) != "true"`, `ok && string(b64) == "false"`, ""},
-	{"the claims are an object", "token.go", `if t.claims, err = parseObject(text); err != nil {`, `if t.claims, err = parseObject(text); false {`, ""},
+	{"the claims are an object", "token.go", `if t.claims, err = s.parseObject(text); err != nil {`, `if t.claims, err = s.parseObject(text); false {`, ""},
+	{"what is not plain is parsed", "token.go", `if !plain {`, `if false {`, ""},
 	{"names of members differ", "token.go", `dec.Reset(bytes.NewBuffer(text))`, `dec.Reset(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true))`, ""},
 	{"UTF-8", "token.go", `dec.Reset(bytes.NewBuffer(text))`, `dec.Reset(bytes.NewBuffer(text), jsontext.AllowInvalidUTF8(true))`, ""},
 	{"nothing behind the object", "token.go", `if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {`, `if _, _ = errors.Is, io.EOF; false {`, ""},
 	{"escapes are read", "token.go", `if bytes.IndexByte(quoted, '\\') < 0 {`, `if _ = bytes.IndexByte; true {`, ""},
-	{"names are case-sensitive", "token.go", `if string(m.name) == name {`, `if strings.EqualFold(string(m.name), name) {`, ""},
+	{"names are case-sensitive", "token.go", `if string(m.Name) == name {`, `if strings.EqualFold(string(m.Name), name) {`, ""},
 	{"strings are strings", "token.go", `if v.Kind() != '"' {`, `if false {`, ""},
-	{"what is there and no string", "token.go", `value, ok = text(v)
-	if !ok {`, `value, ok = text(v)
+	{"what is there and no string", "token.go", `value, ok = characters(v)
+	if !ok {`, `value, ok = characters(v)
 	if false {`, ""},
 
 	{"required claims at all", "claims.go", `n.ends(requiredCheck, err)`, `false`, ""},
@@ -152,10 +156,10 @@ var mutations = []mutation{
 	{"only claims that are to be kept", "claims.go", `for _, name := range r.keepClaims {`, `for _, name := range append([]string{"iss"}, r.keepClaims...) {`, byAny},
 
 	{"a salt of PSS as long as the hash", "keys.go", `SaltLength: rsa.PSSSaltLengthEqualsHash`, `SaltLength: rsa.PSSSaltLengthAuto`, ""},
-	{"kid where there are several keys", "keys.go", `case kid == "" && s.size > 1:`, `case false:`, ""},
+	{"kid where there are several keys", "keys.go", `case len(kid) == 0 && s.size > 1:`, `case false:`, ""},
 	{"an issuer without keys", "keys.go", `case s.size == 0:`, `case false:`, byAny},
-	{"a kid that is there is not unknown", "keys.go", `case kid == "" || s.kids[kid]:`, `case false:`, byAny},
-	{"a key is found by its kid", "keys.go", `found, ok := s.keys[keyUse{alg, kid}]`, `found, ok := s.keys[keyUse{alg, ""}]`, ""},
+	{"a kid that is there is not unknown", "keys.go", `case len(kid) == 0 || s.kids[string(kid)]:`, `case false:`, byAny},
+	{"a key is found by its kid", "keys.go", `found, ok := s.keys[keyUse{alg, string(kid)}]`, `found, ok := s.keys[keyUse{alg, ""}]`, ""},
 	{"a bad key takes no other with it", "keys.go", `skipped(key.kid, err)
 			continue`, `return nil, err`, ""},
 	{"so many keys", "keys.go", `if len(entries) > maxKeys {`, `if false {`, byAny},
@@ -171,6 +175,11 @@ var mutations = []mutation{
 	{"an RSA exponent is odd", "keys.go", ` || key.E%2 == 0`, ``, byAny},
 	{"an Ed25519 key is of large order", "keys.go", `if smallOrder(key) {`, `if false {`, byAny},
 	{"an Ed25519 key is of large order, whatever the sign of x", "keys.go", `y[len(y)-1] &= 0x7f`, `y[len(y)-1] &= 0xff`, byAny},
+	{"an ECDSA signature verifies", "ecdsa.go", `if !ecdsa.VerifyASN1(`, `if false && !ecdsa.VerifyASN1(`, ""},
+	{"R and S are as long as the order", "ecdsa.go", `if len(signature) != 2*m.KeySize {`, `if len(signature) < 2 {`, byECDSA},
+	{"R and S are not negative", "ecdsa.go", `if n[0] < 0x80 {`, `if true {`, byECDSA},
+	{"R and S have no zeros before them", "ecdsa.go", `for len(n) > 1 && n[0] == 0 {`, `for false {`, byECDSA},
+	{"long signatures are marked as such", "ecdsa.go", `if length < 0x80 {`, `if true {`, byECDSA},
 	{"a key set is one", "keys.go", `err != nil || set.Keys == nil {`, `set.Keys == nil { _ = err; set.Keys = new([]jsontext.Value)
 	}
 	if false {`, byAny},
@@ -285,12 +294,12 @@ var mutations = []mutation{
 	{"a verdict holds as long as its token", "memory.go", ` && !v.who.Expired(now)`, ``, byMemory},
 	{"a principal for each caller", "verifier.go", `return seen.principal(), nil`, `return seen.who, nil`, byMemory},
 	{"claims for the memory", "memory.go", `v.who.Claims = maps.Clone(v.who.Claims)`, ``, byMemory},
-	{"scopes for the memory", "memory.go", `= strings.Split(strings.Clone(strings.Join(scopes, " ")), " ")`, `= append(scopes[:0], strings.Fields(strings.Join(scopes, " "))...)`, byMemory},
+	{"scopes for the memory", "memory.go", `= strings.Split(joined, " ")`, `= append(scopes[:0], strings.Fields(joined)...)`, byMemory},
 	{"scopes of each caller", "memory.go", `slices.Clone(who.Scopes), maps.Clone(who.Claims)`, `slices.Clone(who.Scopes), who.Claims
 	_ = maps.Clone[map[string]string]`, byMemory},
 	{"claims of each caller", "memory.go", `slices.Clone(who.Scopes), maps.Clone(who.Claims)`, `who.Scopes, maps.Clone(who.Claims)
 	_ = slices.Clone[[]string]`, byMemory},
-	{"scopes without the text they were in", "memory.go", `strings.Clone(strings.Join(scopes, " "))`, `strings.Join(scopes, " ")`, byMemSize},
+	{"scopes without the text they were in", "memory.go", `if len(scopes) == 1 {`, `if false {`, byMemSize},
 	{"principals of some size", "memory.go", `if sizeOf(v.who) > maxPrincipal {`, `if false {`, byMemSize},
 	{"principals of the scopes' size", "memory.go", `n += ofElement + len(s)`, `n += len(s)`, byMemSize},
 	{"principals of the claims' size", "memory.go", `n += ofMember + len(value)`, `n += ofMember + 0*len(value)`, byMemSize},

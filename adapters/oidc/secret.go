@@ -76,7 +76,7 @@ func NewSharedSecretVerifier(s SharedSecret, opts Options) (*Verifier, error) {
 		},
 		methods:  map[string]jwt.SigningMethod{jwt.SigningMethodHS256.Alg(): jwt.SigningMethodHS256},
 		maxToken: s.MaxToken,
-		keys: func(context.Context, string, string) (*keySet, jwt.VerificationKeySet, error) {
+		keys: func(context.Context, string, []byte) (*keySet, jwt.VerificationKeySet, error) {
 			return &set, keys, nil
 		},
 		current: func(context.Context) (*keySet, error) { return &set, nil },

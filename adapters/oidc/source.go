@@ -69,7 +69,7 @@ func newSource(base context.Context, i Issuer, opts Options) *source {
 }
 
 // find is a keyFinder.
-func (s *source) find(ctx context.Context, alg, kid string) (*keySet, jwt.VerificationKeySet, error) {
+func (s *source) find(ctx context.Context, alg string, kid []byte) (*keySet, jwt.VerificationKeySet, error) {
 	set, err := s.current(ctx)
 	if err != nil {
 		return nil, jwt.VerificationKeySet{}, err

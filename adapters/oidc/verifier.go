@@ -133,7 +133,7 @@ type authority struct {
 
 // keyFinder finds the keys that may have signed a token with this algorithm and kid, and the set that they are of; kid
 // is empty when the token has none. Its errors are *domain.Error.
-type keyFinder func(ctx context.Context, alg, kid string) (*keySet, jwt.VerificationKeySet, error)
+type keyFinder func(ctx context.Context, alg string, kid []byte) (*keySet, jwt.VerificationKeySet, error)
 
 // NewVerifier returns a verifier for the tokens of the issuers, each with its own keys, audience and algorithms. It does
 // no I/O: see Prefetch. The error names everything that is wrong with the settings.
@@ -169,7 +169,7 @@ func NewVerifier(issuers []Issuer, opts Options) (*Verifier, error) {
 // due to be fetched again, and then at most 4 seconds: 2 for the discovery document and 2 for the keys.
 func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, error) {
 	if v.memory.bound <= 0 || len(token) > v.maxToken {
-		found, err := v.examine(ctx, token, nil)
+		found, err := v.verify(ctx, token)
 		return found.who, err
 	}
 	id := digestOf(token)
@@ -182,16 +182,23 @@ func (v *Verifier) Verify(ctx context.Context, token string) (domain.Principal, 
 			return seen.principal(), nil
 		}
 	}
-	found, err := v.examine(ctx, token, nil)
+	found, err := v.verify(ctx, token)
 	if err == nil {
 		v.memory.put(id, found)
 	}
 	return found.who, err
 }
 
-// examine asks everything of a token, in order. It ends at the first check that fails; with notes, which are Explain's,
-// it goes on where there is something left to look at, and the notes have the verdict.
-func (v *Verifier) examine(ctx context.Context, raw string, n *notes) (verdict, error) {
+func (v *Verifier) verify(ctx context.Context, token string) (verdict, error) {
+	s, _ := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	s.members = s.members[:0]
+	return v.examine(ctx, token, s, nil)
+}
+
+// examine asks everything of a token, in order. It ends at the first check that fails; with notes, which are Explain's
+// and refer to the scratch, it goes on where there is something left to look at, and the notes have the verdict.
+func (v *Verifier) examine(ctx context.Context, raw string, s *scratch, n *notes) (verdict, error) {
 	if err := ctx.Err(); err != nil && raw != "" {
 		return verdict{}, keysUnavailable(err, 0)
 	}
@@ -199,19 +206,19 @@ func (v *Verifier) examine(ctx context.Context, raw string, n *notes) (verdict, 
 	if n.ends(sizeCheck, err) || err != nil {
 		return verdict{}, err
 	}
-	parts, err := decode(raw)
+	parts, err := s.decode(raw)
 	if n.ends(formCheck, err) || err != nil {
 		return verdict{}, err
 	}
 	t := token{signed: raw[:strings.LastIndexByte(raw, '.')], signature: parts[2]}
-	err = t.readHeader(parts[0])
+	err = s.readHeader(&t, parts[0])
 	if n.saw(t, nil); n.ends(headerCheck, err) || err != nil {
 		return verdict{}, err
 	}
 	if err = t.checkExtensions(); n.ends(extensionsCheck, err) {
 		return verdict{}, err
 	}
-	err = t.readClaims(parts[1])
+	err = s.readClaims(&t, parts[1])
 	if n.ends(claimsCheck, err) || err != nil {
 		return verdict{}, err
 	}
@@ -243,11 +250,11 @@ func (v *Verifier) authorityOf(t token) (*authority, error) {
 	if v.shared != nil {
 		return v.shared, nil
 	}
-	issuer, _, err := t.claims.text("iss")
+	issuer, _, err := t.claims.characters("iss")
 	if err != nil {
 		return nil, err
 	}
-	a := v.byIssuer[issuer]
+	a := v.byIssuer[string(issuer)]
 	if a == nil {
 		return nil, refused(domain.ReasonInvalidClaims, "iss is none of the issuers in the settings")
 	}
@@ -270,7 +277,7 @@ func (a *authority) verify(ctx context.Context, t token, size int, n *notes) (fr
 	if method == nil { // which only Explain gets past: no key is for no algorithm
 		return digest{}, nil
 	}
-	set, keys, err := a.keys(ctx, t.alg, t.kid)
+	set, keys, err := a.keys(ctx, method.Alg(), t.kid)
 	switch {
 	case n.endsAtKeys(err):
 		return digest{}, err
@@ -291,7 +298,7 @@ func (a *authority) checkSize(size int) error {
 }
 
 func (a *authority) method(t token) (jwt.SigningMethod, error) {
-	method := a.methods[t.alg]
+	method := a.methods[string(t.alg)]
 	if method == nil {
 		return nil, refused(domain.ReasonInvalidToken, "alg is none of the algorithms in the settings")
 	}

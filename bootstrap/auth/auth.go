@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/jobgate/jobgate/adapters/apigateway"
 	"github.com/jobgate/jobgate/adapters/emf"
@@ -87,20 +88,39 @@ func (f *Function) Close() error { return f.verifier.Close() }
 // gateway's request id, whose access log line names the invocation that is logged here.
 func decisions(log *zap.Logger) func(context.Context, apigateway.Decision) {
 	return func(ctx context.Context, d apigateway.Decision) {
+		level, line := zapcore.DebugLevel, "let in at the gate"
+		switch {
+		case d.Reason != "":
+			level, line = zapcore.WarnLevel, "refused at the gate"
+		case len(d.Refused) > 0:
+			level, line = zapcore.InfoLevel, "let in at the gate, but not for every action"
+		}
+		if !log.Core().Enabled(level) { // asked before anything is made for a line that nobody reads
+			return
+		}
 		fields := []zap.Field{zap.String("decision_id", d.ID)}
 		if d.RequestID != "" {
 			fields = append(fields, zap.String("request_id", d.RequestID))
 		}
-		log := zaplog.From(ctx, log)
 		switch {
 		case d.Reason != "":
-			log.Warn("refused at the gate", append(fields, zap.String("reason", string(d.Reason)))...)
+			fields = append(fields, zap.String("reason", string(d.Reason)))
 		case len(d.Refused) > 0:
-			log.Info("let in at the gate, but not for every action", append(fields, zap.Any("refused", d.Refused))...)
-		default:
-			log.Debug("let in at the gate", fields...)
+			fields = append(fields, zap.Object("refused", refusals(d.Refused)))
 		}
+		zaplog.From(ctx, log).Log(level, line, fields...)
 	}
+}
+
+// refusals are an object in the log: the reason by the action.
+type refusals []apigateway.Refusal
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (r refusals) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	for _, refusal := range r {
+		enc.AddString(string(refusal.Action), string(refusal.Reason))
+	}
+	return nil
 }
 
 // Run is the program: it serves the Lambda Runtime API.

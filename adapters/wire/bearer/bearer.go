@@ -26,11 +26,18 @@ func Token(authorization string) (string, error) {
 	return token, nil
 }
 
+// token68 has a bit for each byte of ASCII that may be in a token68, but for the "=" at its end.
+var token68 = func() (set [2]uint64) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") {
+		set[c/64] |= 1 << (c % 64)
+	}
+	return set
+}()
+
 func isToken68(s string) bool {
 	s = strings.TrimRight(s, "=")
 	for i := range len(s) {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~+/", c) >= 0) {
+		if c := s[i]; c >= 0x80 || token68[c/64]>>(c%64)&1 == 0 {
 			return false
 		}
 	}
