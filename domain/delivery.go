@@ -9,6 +9,11 @@ type Delivery struct {
 	JobID     string    // the job that the message is about
 	Foreign   *JobSpec  // set when the message is not one of ours: the job it stands for, to be stored first
 	Err       error     // set when the message cannot be decoded; the other members but MessageID and SentAt mean nothing
+
+	// Claimed is set when the consumer claimed the job as it took it: the job as stored since, leased to this very
+	// delivery or settled by the claim. Whoever returns the delivery without a run undoes the claim first, by
+	// Job.Unclaim; the job waits for the end of its lease otherwise.
+	Claimed *Job
 }
 
 // Verdict is what a consumer does with a message.

@@ -307,6 +307,22 @@ func (j Job) Claim(now time.Time, token, worker string) (Job, error) {
 	return j, nil
 }
 
+// Unclaim undoes a claim that no run followed: the job is queued again, due as it was, and there is neither an attempt
+// nor a start to be seen of it. One whose cancel was asked for meanwhile is cancelled. Conflict with ReasonLeaseLost when
+// token is not the job's lease.
+func (j Job) Unclaim(now time.Time, token string) (Job, error) {
+	if err := j.holds(token); err != nil {
+		return j, err
+	}
+	j.Attempts--
+	j.Starts--
+	j.History = slices.Clone(j.History[:max(0, len(j.History)-1)])
+	if j.CancelRequested {
+		return j.finish(Cancelled, ReasonCancelled, now), nil
+	}
+	return j.enqueue(j.DueAt, now), nil
+}
+
 // Bar ends a job that must not be run, for the given reason: it is dead, and can be redriven once the reason is gone.
 // Conflict with ReasonFinished when it has ended, with ReasonLeased while a worker holds it.
 func (j Job) Bar(now time.Time, reason Reason) (Job, error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/jobgate/jobgate/domain"
@@ -101,20 +102,21 @@ func TestEveryStepInEveryState(t *testing.T) {
 		{"Taken", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Taken(now), nil }},
 		{"Released", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Released(now, time.Second), nil }},
 		{"Bar", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Bar(now, domain.ReasonRevoked) }},
+		{"Unclaim", func(j domain.Job, now time.Time) (domain.Job, error) { return j.Unclaim(now, "lease-1") }},
 	}
 	table := map[string][]string{
-		//                        Claim             Claim again       Renew          Report         Settle         Settle failed            Cancel            Redrive            Taken      Released      Bar
-		"queued":                {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
-		"delayed":               {"!not_due", "!not_due", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
-		"retrying":              {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked"},
-		"running":               {"!leased", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "=", "!leased"},
-		"abandoned":             {"running", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "running", "dead revoked"},
-		"abandoned last":        {"dead worker_lost", "=", "running", "running", "succeeded", "dead attempts_used_up", "running", "!not_redrivable", "running", "running", "dead revoked"},
-		"cancelling":            {"!leased", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "=", "!leased"},
-		"cancelling, abandoned": {"cancelled cancelled", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "running", "dead revoked"},
-		"succeeded":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "!not_redrivable", "succeeded", "=", "!finished"},
-		"dead":                  {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "dead permanent", "=", "!finished"},
-		"cancelled":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "cancelled cancelled", "=", "!finished"},
+		//                        Claim             Claim again       Renew          Report         Settle         Settle failed            Cancel            Redrive            Taken      Released      Bar      Unclaim
+		"queued":                {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked", "!lease_lost"},
+		"delayed":               {"!not_due", "!not_due", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked", "!lease_lost"},
+		"retrying":              {"running", "running", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "cancelled cancelled", "!not_redrivable", "queued", "queued", "dead revoked", "!lease_lost"},
+		"running":               {"!leased", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "=", "!leased", "queued"},
+		"abandoned":             {"running", "=", "running", "running", "succeeded", "queued", "running", "!not_redrivable", "running", "running", "dead revoked", "queued"},
+		"abandoned last":        {"dead worker_lost", "=", "running", "running", "succeeded", "dead attempts_used_up", "running", "!not_redrivable", "running", "running", "dead revoked", "queued"},
+		"cancelling":            {"!leased", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "=", "!leased", "cancelled cancelled"},
+		"cancelling, abandoned": {"cancelled cancelled", "=", "running", "running", "succeeded", "cancelled cancelled", "running", "!not_redrivable", "running", "running", "dead revoked", "cancelled cancelled"},
+		"succeeded":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "!not_redrivable", "succeeded", "=", "!finished", "!lease_lost"},
+		"dead":                  {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "dead permanent", "=", "!finished", "!lease_lost"},
+		"cancelled":             {"!finished", "!finished", "!lease_lost", "!lease_lost", "!lease_lost", "!lease_lost", "!finished", "queued", "cancelled cancelled", "=", "!finished", "!lease_lost"},
 	}
 	for _, state := range states {
 		for i, step := range steps {
@@ -182,7 +184,7 @@ func wantSound(t interface {
 		"only a succeeded job has an output":                j.Output == nil || j.Status == domain.Succeeded,
 		"attempts are within the policy":                    j.Attempts >= 0 && j.Attempts <= j.Retry.Attempts,
 		"no attempt is charged that was not started":        j.Attempts <= j.Starts,
-		"the history is bounded":                            len(j.History) == min(j.Starts, domain.MaxHistory),
+		"the history is bounded":                            len(j.History) == min(j.Starts, domain.MaxHistory) || len(j.History) == domain.MaxHistory-1, // after an Unclaim
 		"the number of checks is not negative":              j.Checks >= 0,
 		"only the attempt of a running job is under way":    openAttempts(j) == 0 || j.Status == domain.Running && openAttempts(j) == 1,
 		"the attempt under way is the last one's":           j.Status != domain.Running || j.History[len(j.History)-1].Number == j.Starts,
@@ -233,7 +235,7 @@ func TestAnyLifeOfAJobIsSound(t *testing.T) {
 				token = rapid.SampledFrom([]string{"", "lease-0", "lease-1", "lease-2"}).Draw(t, "token")
 			}
 			var next domain.Job
-			switch rapid.SampledFrom([]string{"claim", "claim", "claim", "renew", "report", "settle", "settle", "cancel", "redrive", "taken", "released"}).Draw(t, "step") {
+			switch rapid.SampledFrom([]string{"claim", "claim", "claim", "renew", "report", "settle", "settle", "cancel", "redrive", "taken", "released", "unclaim"}).Draw(t, "step") {
 			case "claim":
 				token = fmt.Sprintf("lease-%d", i)
 				if next, err = before.Claim(now, token, "worker-1"); err == nil && next.Status == domain.Running {
@@ -261,6 +263,10 @@ func TestAnyLifeOfAJobIsSound(t *testing.T) {
 				next, err = before.Taken(now), nil
 			case "released":
 				next, err = before.Released(now, time.Second), nil
+			case "unclaim":
+				if next, err = before.Unclaim(now, token); err == nil {
+					delete(holder, token) // its number was never used
+				}
 			}
 			if diff := cmp.Diff(kept, before) + cmp.Diff(kept.History[:cap(kept.History)], before.History[:cap(before.History)]); diff != "" {
 				t.Fatalf("the receiver was changed:\n%s", diff)
@@ -274,7 +280,7 @@ func TestAnyLifeOfAJobIsSound(t *testing.T) {
 			if before.Status == domain.Succeeded && next.Status != domain.Succeeded {
 				t.Fatal("a success was undone")
 			}
-			if next.Starts < before.Starts {
+			if _, held := holder[token]; next.Starts < before.Starts && (held || next.Starts != before.Starts-1) {
 				t.Fatalf("starts went from %d to %d", before.Starts, next.Starts)
 			}
 			wantSound(t, next)
@@ -356,6 +362,49 @@ func TestClaim(t *testing.T) {
 			t.Errorf("an empty token settles: %v", err)
 		}
 	})
+}
+
+func TestAnUndoneClaimLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	running := claim(t, newJob(t, nil), t0)
+	lost := running.Lease.Until
+	abandoned := running // as its loss is recorded
+	abandoned.Status, abandoned.Lease = domain.Queued, domain.Lease{}
+	abandoned.History = []domain.Attempt{{Number: 1, StartedAt: t0, EndedAt: lost, Worker: "worker-1", Error: "the worker was lost: its lease ran out"}}
+	retrying := settle(t, running, t0, domain.Outcome{Err: errors.New("boom")})
+	tests := []struct {
+		name string
+		job  domain.Job
+		now  time.Time
+		want domain.Job
+	}{
+		{"queued", newJob(t, nil), t0.Add(time.Second), newJob(t, nil)},
+		{"retrying", retrying, retrying.DueAt.Add(time.Second), retrying},
+		{"abandoned", running, lost, abandoned},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			claimed, err := tt.job.Claim(tt.now, "lease-9", "worker-9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tt.want
+			want.UpdatedAt, want.CheckAt, want.Checks = tt.now.Add(time.Second), tt.want.DueAt, 0
+			got, err := claimed.Unclaim(tt.now.Add(time.Second), "lease-9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+
+			cancelled, err := cancel(t, claimed, tt.now).Unclaim(tt.now.Add(time.Second), "lease-9")
+			if err != nil || cancelled.Status != domain.Cancelled || cancelled.Starts != tt.want.Starts || cancelled.Attempts != tt.want.Attempts {
+				t.Errorf("with its cancel asked for it is %s after %d attempts, %v", cancelled.Status, cancelled.Attempts, err)
+			}
+		})
+	}
 }
 
 func TestRenewExtendsTheLeaseByItsWholeTerm(t *testing.T) {

@@ -2,6 +2,8 @@ package dynamodb
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -9,20 +11,35 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
 )
 
 // Take implements ports.JobSchedule. It looks at the first 1,000 due jobs at most. An error that comes after some jobs
 // were taken is left to the next call: they would be lost until their next check.
-func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
+func (s *Store) Take(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 	return s.work(ctx, duePrefix, limit, func(id string) (domain.Job, bool, error) {
 		old, err := s.read(ctx, id, stored{})
 		now := s.now()
 		if err != nil || !old.live(now) || old.job.Status.Finished() || old.job.CheckAt.After(now) {
 			return domain.Job{}, false, err
 		}
-		taken, won, err := s.write(ctx, old, old.job.Taken(now))
+		moved, err := moveBy(step, old.job, now)
+		if err != nil {
+			return domain.Job{}, false, err
+		}
+		taken, won, err := s.write(ctx, old, moved)
 		return taken.job, won, err
 	})
+}
+
+// moveBy returns what step makes of a job, or its panic as an error: it is called by a goroutine of this package.
+func moveBy(step ports.Step, job domain.Job, now time.Time) (moved domain.Job, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = domain.Wrap(fmt.Errorf("panic: %v\n%s", p, debug.Stack()), domain.Internal, domain.ReasonInternal, "a step of job %s panicked", job.ID)
+		}
+	}()
+	return step(job, now), nil
 }
 
 // expireMargin is how long after its expiry a job is removed by Expire, whose clock may be ahead of that of a process

@@ -37,6 +37,8 @@ type Store struct {
 	client *sdk.Client
 	table  string
 	now    func() time.Time
+
+	claimed claimed
 }
 
 // NewStore returns the store in a table. It goes by client's settings but for the bounds of a call: a try lasts 3 s at
@@ -86,34 +88,46 @@ func (s *Store) Get(ctx context.Context, id string) (domain.Job, error) {
 	return found.job, nil
 }
 
-// Update implements ports.JobStore.
+// Update implements ports.JobStore. The job of a run under way, which this store has claimed, is not read again but where
+// somebody else has changed it.
 func (s *Store) Update(ctx context.Context, id string, decide func(domain.Job) (domain.Job, error)) (domain.Job, error) {
-	var old stored
-	for try := range maxTries {
+	old, remembered := s.claimed.take(id)
+	for try := 0; try < maxTries; try++ {
 		if err := pause(ctx, try); err != nil {
 			return domain.Job{}, err
 		}
 		// Read anew after each wait: of many writers the one with the freshest record wins.
-		var err error
-		if old, err = s.read(ctx, id, old); err != nil {
+		if !remembered {
+			var err error
+			if old, err = s.read(ctx, id, old); err != nil {
+				return domain.Job{}, err
+			}
+		}
+		job, err := s.decide(old, decide)
+		if err == nil {
+			now, won, err := s.write(ctx, old, job)
+			if err != nil {
+				return domain.Job{}, err
+			}
+			if won {
+				s.claimed.put(now)
+				return now.job, nil
+			}
+		} else if !remembered {
 			return domain.Job{}, err
 		}
-		if !old.live(s.now()) {
-			return domain.Job{}, notFound()
-		}
-		job, err := decide(old.job)
-		if err != nil {
-			return domain.Job{}, err
-		}
-		now, won, err := s.write(ctx, old, job)
-		if err != nil {
-			return domain.Job{}, err
-		}
-		if won {
-			return now.job, nil
+		if remembered {
+			remembered, try = false, -1 // it may be to blame: look, without a wait
 		}
 	}
 	return domain.Job{}, contended()
+}
+
+func (s *Store) decide(old stored, decide func(domain.Job) (domain.Job, error)) (domain.Job, error) {
+	if !old.live(s.now()) {
+		return domain.Job{}, notFound()
+	}
+	return decide(old.job)
 }
 
 // List implements ports.JobStore. It evaluates at most 1,000 entries of an index, so that a filter that matches little

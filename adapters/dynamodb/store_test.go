@@ -77,6 +77,9 @@ func TestStore(t *testing.T) {
 		"a record that nobody can read holds up no other":           (*bench).damaged,
 		"a list shows no job that changed since the index was read": (*bench).staleIndex,
 		"the table is on demand and has a time to live":             (*bench).shape,
+		"who claimed a job does not read it again":                  (*bench).claimedHere,
+		"what another wrote is seen by who claimed the job":         (*bench).changedElsewhere,
+		"a payload apart is not kept for a job's next write":        (*bench).claimedLarge,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,7 +186,7 @@ func (b *bench) payloadApart() {
 		}
 		longest = max(longest, len(body))
 	}
-	taken, err := b.Take(b.ctx, 10)
+	taken, err := b.Take(b.ctx, 10, domain.Job.Taken)
 	if err != nil || len(taken) != 1 || !bytes.Equal(taken[0].Payload, job.Payload) {
 		b.t.Fatalf("Take = %d jobs, error %v; want the job with its payload", len(taken), err)
 	}
@@ -298,7 +301,7 @@ func (b *bench) payloadLost() {
 	wantKind(b.t, "Get", err, domain.Internal)
 	_, err = b.List(b.ctx, ports.JobQuery{Limit: 10})
 	wantKind(b.t, "List", err, domain.Internal)
-	_, err = b.Take(b.ctx, 10)
+	_, err = b.Take(b.ctx, 10, domain.Job.Taken)
 	wantKind(b.t, "Take", err, domain.Internal)
 }
 
@@ -356,8 +359,98 @@ func (b *bench) answerLost() {
 	b.wantStored(claimed)
 	b.clock.Advance(claimed.LeaseTerm())
 	line.lose = true
-	if taken, err := store.Take(b.ctx, 10); err != nil || len(taken) != 1 || line.lose {
+	if taken, err := store.Take(b.ctx, 10, domain.Job.Taken); err != nil || len(taken) != 1 || line.lose {
 		b.t.Errorf("Take = %d jobs, error %v; want it to know its own write", len(taken), err)
+	}
+}
+
+// calls are the operations that do makes.
+func (b *bench) calls(do func()) []string {
+	b.t.Helper()
+	var made []string
+	b.http.seen = func(operation string, _ []byte) { made = append(made, operation) }
+	do()
+	b.http.seen = nil
+	return made
+}
+
+func (b *bench) claim(id, token string) domain.Job {
+	b.t.Helper()
+	return b.update(id, func(j domain.Job) (domain.Job, error) { return j.Claim(b.clock.Now(), token, "worker") })
+}
+
+func (b *bench) claimedHere() {
+	id := b.create(10).ID
+	made := b.calls(func() {
+		claimed := b.claim(id, "token")
+		claimed.Payload[0], claimed.History[0].Worker = 'x', "who?" // the caller's own, to do with as it likes
+		b.update(id, func(j domain.Job) (domain.Job, error) { return j.Renew(b.clock.Now(), "token") })
+		b.update(id, func(j domain.Job) (domain.Job, error) { return j.Settle(b.clock.Now(), "token", domain.Outcome{}, 0) })
+	})
+	if diff := cmp.Diff([]string{"GetItem", "PutItem", "PutItem", "PutItem"}, made); diff != "" {
+		b.t.Errorf("a claim, a renewal and a settling make other calls (-want +got):\n%s", diff)
+	}
+	job, err := b.Get(b.ctx, id)
+	if err != nil || job.Status != domain.Succeeded || string(job.Payload) != "7777777777" || job.History[0].Worker != "worker" {
+		b.t.Errorf("the job is %+v, %v", job, err)
+	}
+	if made := b.calls(func() {
+		_, err := b.Update(b.ctx, id, func(j domain.Job) (domain.Job, error) { return j.Cancel(b.clock.Now(), domain.ReasonCancelled) })
+		wantKind(b.t, "Update of a job that ended here", err, domain.Conflict)
+	}); !slices.Equal(made, []string{"GetItem"}) {
+		b.t.Errorf("a job that ended is not read: %v", made)
+	}
+}
+
+func (b *bench) changedElsewhere() {
+	elsewhere := dynamodb.NewStore(b.client, b.table, dynamodb.Options{Now: b.clock.Now})
+	asked, lost := b.create(10).ID, b.create(10).ID
+	b.claim(asked, "token")
+	b.claim(lost, "token")
+	if _, err := elsewhere.Update(b.ctx, asked, func(j domain.Job) (domain.Job, error) {
+		return j.Cancel(b.clock.Now(), domain.ReasonCancelled)
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	renewed := b.update(asked, func(j domain.Job) (domain.Job, error) { return j.Renew(b.clock.Now(), "token") })
+	if !renewed.CancelRequested {
+		b.t.Error("a renewal does not see that a cancel was asked for")
+	}
+
+	b.clock.Advance(renewed.LeaseTerm())
+	if _, err := elsewhere.Update(b.ctx, lost, func(j domain.Job) (domain.Job, error) {
+		return j.Claim(b.clock.Now(), "another", "another worker")
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	_, err := b.Update(b.ctx, lost, func(j domain.Job) (domain.Job, error) {
+		return j.Settle(b.clock.Now(), "token", domain.Outcome{}, 0)
+	})
+	if domain.ReasonOf(err) != domain.ReasonLeaseLost {
+		b.t.Errorf("settled under a lease that is another's: %v", err)
+	}
+
+	// A refusal is believed of what is stored, not of what was.
+	id := b.create(10).ID
+	b.claim(id, "token")
+	if _, err := elsewhere.Update(b.ctx, id, func(j domain.Job) (domain.Job, error) {
+		return j.Settle(b.clock.Now(), "token", domain.Outcome{}, 0)
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	_, err = b.Update(b.ctx, id, func(j domain.Job) (domain.Job, error) { return j.Claim(b.clock.Now(), "next", "worker") })
+	if domain.ReasonOf(err) != domain.ReasonFinished {
+		b.t.Errorf("a claim of a job that ended elsewhere is refused as %q", domain.ReasonOf(err))
+	}
+}
+
+func (b *bench) claimedLarge() {
+	id := b.create(5 << 10).ID
+	b.claim(id, "token")
+	if made := b.calls(func() {
+		b.update(id, func(j domain.Job) (domain.Job, error) { return j.Settle(b.clock.Now(), "token", domain.Outcome{}, 0) })
+	}); !slices.Equal(made, []string{"GetItem", "GetItem", "PutItem"}) {
+		b.t.Errorf("settled by %v", made)
 	}
 }
 
@@ -382,11 +475,11 @@ func (b *bench) damaged() {
 	wantKind(b.t, "Get", err, domain.Internal)
 	_, err = b.Update(b.ctx, first.ID, func(j domain.Job) (domain.Job, error) { return j, nil })
 	wantKind(b.t, "Update", err, domain.Internal)
-	taken, err := b.Take(b.ctx, 1)
+	taken, err := b.Take(b.ctx, 1, domain.Job.Taken)
 	if err != nil || len(taken) != 1 || taken[0].ID != second.ID {
 		b.t.Errorf("Take = %v, %v; want the readable job", taken, err)
 	}
-	_, err = b.Take(b.ctx, 1)
+	_, err = b.Take(b.ctx, 1, domain.Job.Taken)
 	wantKind(b.t, "Take of nothing else", err, domain.Internal)
 }
 
@@ -410,7 +503,7 @@ func (b *bench) staleIndex() {
 	}
 	b.set(stale.ID, "agenda", "due#0")
 	b.set(stale.ID, "agenda_at", "2026-01-01T00:00:00.000Z#"+stale.ID)
-	taken, err := b.Take(b.ctx, 10)
+	taken, err := b.Take(b.ctx, 10, domain.Job.Taken)
 	if err != nil {
 		b.t.Fatal(err)
 	}

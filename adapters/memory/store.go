@@ -98,8 +98,8 @@ func (s *Store) List(ctx context.Context, query ports.JobQuery) (ports.JobPage, 
 	return page, nil
 }
 
-// Take hands out the open jobs whose check has come.
-func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
+// Take hands out the open jobs whose check has come. One on which step panics stays as it is.
+func (s *Store) Take(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, unavailable(err)
 	}
@@ -115,14 +115,25 @@ func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
 	slices.SortFunc(due, func(a, b domain.Job) int {
 		return cmp.Or(a.CheckAt.Compare(b.CheckAt), cmp.Compare(a.ID, b.ID))
 	})
-	due = due[:min(limit, len(due))]
-	for i, job := range due {
-		job = job.Taken(now)
-		job.Revision++
-		s.jobs[job.ID] = job
-		due[i] = clone(job)
+	var taken []domain.Job
+	for _, job := range due {
+		if len(taken) >= limit {
+			break
+		}
+		if next, ok := moveBy(step, job, now); ok {
+			s.jobs[job.ID] = next
+			taken = append(taken, clone(next))
+		}
 	}
-	return due, nil
+	return taken, nil
+}
+
+// moveBy returns what step makes of a stored job, to be stored. ok is false when step panics.
+func moveBy(step ports.Step, old domain.Job, now time.Time) (next domain.Job, ok bool) {
+	defer func() { ok = recover() == nil }()
+	next = clone(step(clone(old), now))
+	next.Revision = old.Revision + 1
+	return next, true
 }
 
 // Expire removes records of expired jobs.

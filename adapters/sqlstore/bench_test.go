@@ -2,6 +2,8 @@ package sqlstore_test
 
 import (
 	"context"
+	"crypto/rand"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +15,8 @@ import (
 	"github.com/jobgate/jobgate/domain/jobs"
 )
 
-// BenchmarkSubmitToDone is a job's whole life in the store, by 8 producers and the store's own queue.
+// BenchmarkSubmitToDone is a job's whole life through the use cases: submitted by one of 8 producers, taken by the
+// store's own queue, and run by a handler that does nothing.
 func BenchmarkSubmitToDone(b *testing.B) {
 	for name, durability := range map[string]sqlstore.Durability{"process": sqlstore.Process, "power": sqlstore.Power} {
 		b.Run(name, func(b *testing.B) {
@@ -30,36 +33,40 @@ func submitToDone(b *testing.B, store *sqlstore.Store) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	done := make(chan struct{})
-	consume(b, queue, func(ctx context.Context, d domain.Delivery) domain.Disposition {
-		token := uuid.NewString()
-		if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) { return j.Claim(time.Now(), token, "worker") }); err != nil {
-			b.Error(err)
-		}
-		if _, err := store.Update(ctx, d.JobID, func(j domain.Job) (domain.Job, error) {
-			return j.Settle(time.Now(), token, domain.Outcome{}, 0)
-		}); err != nil {
-			b.Error(err)
-		}
-		if left.Add(-1) == 0 {
-			close(done)
-		}
-		return domain.Disposition{Verdict: domain.Ack}
-	})
+	worker := &jobs.Worker{
+		Store: store, Handler: jobs.HandlerFunc(func(context.Context, jobs.Run) ([]byte, error) { return nil, nil }),
+		Name: "worker", Now: time.Now, NewToken: rand.Text, Random: func() float64 { return 0 },
+		Settled: func(job domain.Job) {
+			if job.Status != domain.Succeeded {
+				b.Errorf("job %s is %s", job.ID, job.Status)
+			}
+			if left.Add(-1) == 0 {
+				close(done)
+			}
+		},
+	}
+	queue.Claim = worker.Claim
+	submit := &jobs.Submit{
+		Store: store, Dispatcher: queue, Policy: domain.DefaultPolicy(), Retention: domain.DefaultRetention,
+		Retries: domain.RetryPolicies{{Jobs: "*", Policy: domain.RetryPolicy{Attempts: 3, Base: time.Second, Max: time.Minute, Timeout: time.Minute}}},
+		Now:     time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, StoreIsQueue: true,
+	}
+	who := domain.Principal{Identity: owner, Scopes: []string{"jobs:submit"}}
+	consume(b, queue, worker.Deliver)
 	var next atomic.Int64
+	var producers sync.WaitGroup
 	b.ResetTimer()
 	for range 8 {
-		go func() {
+		producers.Go(func() {
 			for next.Add(1) <= int64(b.N) {
-				job := newJob(b, time.Now())
-				if _, _, err := store.Create(context.Background(), job); err != nil {
+				if _, _, err := submit.Do(context.Background(), who, jobs.Submission{Name: "test-job", Payload: []byte(`{"n":1}`)}); err != nil {
 					b.Error(err)
-				}
-				if err := queue.Dispatch(context.Background(), job); err != nil {
-					b.Error(err)
+					left.Add(-1)
 				}
 			}
-		}()
+		})
 	}
+	producers.Wait()
 	<-done
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")

@@ -73,6 +73,26 @@ func contracts(t *testing.T, newURL func(t *testing.T) string) {
 	})
 }
 
+func TestAJobOnWhichAStepPanicsIsReportedAndPutOff(t *testing.T) {
+	t.Parallel()
+	clock := portstest.NewClock()
+	var reports []error
+	store := open(t, newPath(t), sqlstore.Options{Now: clock.Now, Report: func(err error) { reports = append(reports, err) }})
+	job := create(t, store, newJob(t, clock.Now()))
+	taken, err := store.Take(t.Context(), 1, func(domain.Job, time.Time) domain.Job { panic("a bug in a step") })
+	if err != nil || len(taken) != 0 || len(reports) != 1 || domain.KindOf(reports[0]) != domain.Internal {
+		t.Fatalf("took %d jobs, %v, and reported %v; want the panic reported alone", len(taken), err, reports)
+	}
+	clock.Advance(domain.LastCheck - time.Millisecond)
+	if taken, err = store.Take(t.Context(), 1, domain.Job.Taken); err != nil || len(taken) != 0 {
+		t.Errorf("took %d jobs before %v had passed, %v", len(taken), domain.LastCheck, err)
+	}
+	clock.Advance(time.Millisecond)
+	if taken, err = store.Take(t.Context(), 1, domain.Job.Taken); err != nil || len(taken) != 1 || taken[0].ID != job.ID {
+		t.Errorf("took %v after %v, %v; want the job", taken, domain.LastCheck, err)
+	}
+}
+
 func newPath(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "data", "jobs.db")

@@ -219,7 +219,7 @@ func (s *backlog) claim(id string) error {
 }
 
 func (s *backlog) take() error {
-	jobs, err := s.store.Take(context.Background(), 10)
+	jobs, err := s.store.Take(context.Background(), 10, domain.Job.Taken)
 	if err == nil && len(jobs) != 10 {
 		err = fmt.Errorf("%d jobs were taken, want 10", len(jobs))
 	}
@@ -231,7 +231,7 @@ func (s *backlog) take() error {
 }
 
 func (s *backlog) takeEarly() error {
-	jobs, err := s.early.Take(context.Background(), 10)
+	jobs, err := s.early.Take(context.Background(), 10, domain.Job.Taken)
 	if err == nil && len(jobs) != 0 {
 		err = fmt.Errorf("%d jobs were taken, want none", len(jobs))
 	}

@@ -25,6 +25,28 @@ func (s *Store) Commits() int64 {
 // Waiting returns how many writes wait for SQLite's writer.
 func (s *Store) Waiting() int { return len(s.engine.(*sqliteEngine).queue) }
 
+// Gather has a writer wait that has seen so many callers, of whom some come, and returns how many are there in the end.
+func Gather(callers, coming int, patience time.Duration) int {
+	e := &sqliteEngine{queue: make(chan *write, maxWaiting), callers: callers}
+	for range coming {
+		go func() { e.queue <- nil }()
+	}
+	e.gather(patience)
+	return len(e.queue)
+}
+
+// Callers returns how many callers a writer expects after groups of these sizes.
+func Callers(groups ...int) int {
+	var e sqliteEngine
+	for _, n := range groups {
+		e.answered(n)
+	}
+	return e.callers
+}
+
+// MaxRecent is how many jobs the writer has at hand at most.
+const MaxRecent = 2 * maxRecent
+
 // MaxGroup is the most writes in one transaction of SQLite's.
 const MaxGroup = maxGroup
 
@@ -33,7 +55,8 @@ const SchemaVersion = len(migrations)
 
 // Exec runs any SQL, on SQLite on the writer's connection between transactions of others.
 func (s *Store) Exec(ctx context.Context, query string, args ...any) error {
-	return s.engine.write(ctx, func(ctx context.Context, _ *writes) error {
+	return s.engine.write(ctx, func(ctx context.Context, w *writes) error {
+		w.recent.clear()
 		_, err := s.connection().ExecContext(ctx, query, args...)
 		return translate(err)
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
 )
 
 const (
@@ -130,6 +131,7 @@ func (p *postgresEngine) open(ctx context.Context, known []migration) (reads, er
 	if p.statements, err = prepareWrites(ctx, p.db, postgresDialect); err != nil {
 		return reads{}, err
 	}
+	p.statements.recent = newRecent()
 	r, err := prepareReads(ctx, p.db, postgresDialect)
 	r.timeout, r.snapshot.Isolation = callTimeout, sql.LevelRepeatableRead
 	return r, err
@@ -238,15 +240,15 @@ func isContention(err error) bool {
 }
 
 // take implements engine.
-func (p *postgresEngine) take(ctx context.Context, now time.Time, limit int) (taken due, err error) {
+func (p *postgresEngine) take(ctx context.Context, now time.Time, limit int, step ports.Step) (taken due, err error) {
 	err = p.write(ctx, func(ctx context.Context, w *writes) (err error) {
-		taken, err = p.takeOnce(ctx, w, now, limit)
+		taken, err = p.takeOnce(ctx, w, now, limit, step)
 		return translate(err)
 	})
 	return taken, err
 }
 
-func (p *postgresEngine) takeOnce(ctx context.Context, w *writes, now time.Time, limit int) (due, error) {
+func (p *postgresEngine) takeOnce(ctx context.Context, w *writes, now time.Time, limit int, step ports.Step) (due, error) {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
 		return due{}, err
@@ -257,7 +259,7 @@ func (p *postgresEngine) takeOnce(ctx context.Context, w *writes, now time.Time,
 		return due{}, err
 	}
 	defer tx.Rollback() //nolint:errcheck // after the commit there is nothing to roll back
-	found, err := (&writes{dueStmt: tx.StmtContext(ctx, w.dueStmt)}).due(ctx, now, limit)
+	found, err := (&writes{dueStmt: tx.StmtContext(ctx, w.dueStmt)}).due(ctx, now, limit, step)
 	if err != nil {
 		return due{}, err
 	}
@@ -286,7 +288,13 @@ func (p *postgresEngine) takeOnce(ctx context.Context, w *writes, now time.Time,
 	if err != nil {
 		return due{}, err
 	}
-	return found, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return due{}, err
+	}
+	for _, job := range found.jobs {
+		w.recent.put(job)
+	}
+	return found, nil
 }
 
 // signal implements engine.

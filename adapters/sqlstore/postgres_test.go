@@ -38,12 +38,16 @@ func TestPostgres(t *testing.T) {
 		return server.Database(t)
 	})
 	for name, test := range map[string]func(t *testing.T, url string){
-		"two stores lose no write":                 loseNoWrite,
-		"processes that start at once share one":   startAtOnce,
-		"every member of a job is kept":            keepEveryMember,
-		"odd members are kept as they are":         keepOddMembers,
-		"rows of every version are read":           readEveryVersion,
-		"a row that cannot be read stops no other": passUnreadable,
+		"an update is decided on what another wrote": decideAnew,
+		"a take goes by what another wrote":          takeAnew,
+		"an update tells a job from its successor":   tellSuccessor,
+		"the jobs of callers are their own":          ownJobs,
+		"two stores lose no write":                   loseNoWrite,
+		"processes that start at once share one":     startAtOnce,
+		"every member of a job is kept":              keepEveryMember,
+		"odd members are kept as they are":           keepOddMembers,
+		"rows of every version are read":             readEveryVersion,
+		"a row that cannot be read stops no other":   passUnreadable,
 		"a newer schema is used while it is compatible": func(t *testing.T, url string) {
 			useNewerSchema(t, url, "UPDATE jobs_schema SET oldest = version")
 		},
@@ -146,9 +150,9 @@ func passUnreadable(t *testing.T, url string) {
 	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != good.ID {
 		t.Errorf("List = %+v, %v; want the good job alone", page, err)
 	}
-	taken, err := store.Take(t.Context(), 10)
+	taken, err := store.Take(t.Context(), 10, domain.Job.Taken)
 	for err == nil && len(taken) == 0 { // it was not due yet
-		taken, err = store.Take(t.Context(), 10)
+		taken, err = store.Take(t.Context(), 10, domain.Job.Taken)
 	}
 	if err != nil || len(taken) != 1 || taken[0].ID != good.ID {
 		t.Errorf("Take = %+v, %v; want the good job", taken, err)
@@ -158,7 +162,7 @@ func passUnreadable(t *testing.T, url string) {
 			t.Errorf("%s reported %v, want the bad job", of, err)
 		}
 	}
-	if taken, err := store.Take(t.Context(), 10); err != nil || len(taken) != 0 || len(reports) != 0 {
+	if taken, err := store.Take(t.Context(), 10, domain.Job.Taken); err != nil || len(taken) != 0 || len(reports) != 0 {
 		t.Errorf("Take = %+v, %v, %d reports; want the bad row put off", taken, err, len(reports))
 	}
 }
@@ -306,7 +310,7 @@ func goByIndex(t *testing.T, url string) {
 	}
 	args := map[string][]string{
 		"take": {"20000, 16", "20000, 500"}, "expire": {"20000, 100"}, "oldest": {""},
-		"get": {"'job-7'"}, "update": {"'queued', 1, 1, 1, 1, 2, '{}', NULL, 'job-7'"}, "postpone": {"1, 'job-7'"},
+		"get": {"'job-7'"}, "update": {"'queued', 1, 1, 1, 1, 2, '{}', NULL, 'job-7', 7"}, "postpone": {"1, 'job-7'"},
 	}
 	for list, statuses := range map[string][]string{"all": {"", "queued"}, "running": {"running"}, "ended": {"dead", "cancelled"}} {
 		for _, status := range statuses {
@@ -375,7 +379,7 @@ func outwaitLock(t *testing.T, url string) {
 	defer lock(t, store, locked.ID)()
 
 	// Takers pass it by, and readers do not mind.
-	taken, err := store.Take(t.Context(), 10)
+	taken, err := store.Take(t.Context(), 10, domain.Job.Taken)
 	if err != nil || len(taken) != 1 || taken[0].ID != other.ID {
 		t.Errorf("Take = %+v, %v; want the other job", taken, err)
 	}
@@ -431,7 +435,7 @@ func closeStore(t *testing.T, url string) {
 	_, _, createErr := store.Create(t.Context(), newJob(t, time.Now()))
 	_, getErr := store.Get(t.Context(), job.ID)
 	_, listErr := store.List(t.Context(), ports.JobQuery{Limit: 1})
-	_, takeErr := store.Take(t.Context(), 1)
+	_, takeErr := store.Take(t.Context(), 1, domain.Job.Taken)
 	for _, err := range []error{createErr, getErr, listErr, takeErr, store.Ready(t.Context())} {
 		wantKind(t, err, domain.Unavailable)
 	}
@@ -553,7 +557,7 @@ func TestAPausedPostgresKeepsNobodyWaiting(t *testing.T) {
 		"Create": func(ctx context.Context) error { _, _, err := store.Create(ctx, newJob(t, time.Now())); return err },
 		"Get":    func(ctx context.Context) error { _, err := store.Get(ctx, job.ID); return err },
 		"List":   func(ctx context.Context) error { _, err := store.List(ctx, ports.JobQuery{Limit: 1}); return err },
-		"Take":   func(ctx context.Context) error { _, err := store.Take(ctx, 1); return err },
+		"Take":   func(ctx context.Context) error { _, err := store.Take(ctx, 1, domain.Job.Taken); return err },
 		"Ready":  store.Ready,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -58,7 +58,7 @@ const (
 	// isBefore is the cursor, isMatch the filters and the clock.
 	isBefore = `(created_at, id) < ($1, $2)`
 	isMatch  = `(expires_at = 0 OR expires_at > $3) AND ($4 = '' OR status = $4) AND ($5 = '' OR name = $5)`
-	newest   = ` ORDER BY created_at DESC, id DESC LIMIT $6`
+	newest   = ` ORDER BY created_at DESC, id DESC LIMIT $6 + 0`
 	isOwned  = ` AND issuer = $7 AND subject = $8`
 	// isOwnedToo is isOwned where another index than that of owners is to be used.
 	isOwnedToo = ` AND issuer || '' = $7 AND subject || '' = $8`

@@ -16,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
 )
 
 const (
@@ -63,6 +64,7 @@ type sqliteEngine struct {
 	closing chan struct{} // closed when close begins
 	stopped chan struct{} // closed when the writer has ended
 	commits atomic.Int64  // transactions committed
+	callers int           // at once, lately; see gather
 }
 
 func openSQLite(ctx context.Context, path string, opts Options, known []migration) (engine, reads, error) {
@@ -147,6 +149,7 @@ func (e *sqliteEngine) openWriter(ctx context.Context, durability Durability, kn
 		return err
 	}
 	e.statements, err = prepareWrites(ctx, e, sqliteDialect)
+	e.statements.recent = newRecent()
 	return err
 }
 
@@ -248,9 +251,9 @@ func (e *sqliteEngine) inTransaction(ctx context.Context, do func() error) (err 
 }
 
 // take implements engine.
-func (e *sqliteEngine) take(ctx context.Context, now time.Time, limit int) (taken due, err error) {
+func (e *sqliteEngine) take(ctx context.Context, now time.Time, limit int, step ports.Step) (taken due, err error) {
 	err = e.write(ctx, func(ctx context.Context, w *writes) (err error) {
-		if taken, err = w.due(ctx, now, limit); err != nil {
+		if taken, err = w.due(ctx, now, limit, step); err != nil {
 			return err
 		}
 		for _, job := range taken.jobs {

@@ -34,7 +34,7 @@ type Options struct {
 	// PostgreSQL.
 	Exclusive bool
 
-	// Report is told what no caller learns: a row that cannot be read. It is called from several goroutines and must not
+	// Report is told what no caller learns: a row that cannot be read, or whose job cannot be taken. It is called from several goroutines and must not
 	// block. May be nil.
 	Report func(error)
 }
@@ -58,8 +58,8 @@ type engine interface {
 	// errors of do and its own are as they come out of translate.
 	write(ctx context.Context, do func(context.Context, *writes) error) error
 
-	// take finds what is due, and stores it as taken, in one transaction.
-	take(ctx context.Context, now time.Time, limit int) (due, error)
+	// take finds what is due, and stores it as step moves it, in one transaction.
+	take(ctx context.Context, now time.Time, limit int, step ports.Step) (due, error)
 
 	// signal tells the other processes that a job is due. It does not wait.
 	signal()
@@ -108,9 +108,13 @@ func (s *Store) Create(ctx context.Context, job domain.Job) (stored domain.Job, 
 		return domain.Job{}, false, err
 	}
 	err = s.engine.write(ctx, func(ctx context.Context, w *writes) (err error) {
-		if created, err = w.insert(ctx, &row, s.opts.Now()); created || err != nil {
-			stored = job
+		if created, err = w.insert(ctx, &row, s.opts.Now()); err != nil {
 			return err
+		}
+		if created {
+			stored = job
+			w.recent.put(job)
+			return nil
 		}
 		stored, err = w.load(ctx, job.ID)
 		if errors.Is(err, errNotFound) {
@@ -142,22 +146,16 @@ func (s *Store) Get(ctx context.Context, id string) (domain.Job, error) {
 // Update implements ports.JobStore. decide runs between other writes and must not wait for any of them. What a
 // submission fixed (the name, the payload, the owner, …) is never changed.
 func (s *Store) Update(ctx context.Context, id string, decide func(domain.Job) (domain.Job, error)) (domain.Job, error) {
-	var stored domain.Job
-	err := s.engine.write(ctx, func(ctx context.Context, w *writes) error {
-		old, err := w.load(ctx, id)
-		if err != nil {
-			return err
-		}
+	step := func(old domain.Job) (domain.Job, error) {
 		if old.Expired(s.opts.Now()) {
-			return errNotFound
+			return domain.Job{}, errNotFound
 		}
-		next, err := protect(decide, old)
-		if err != nil {
-			return err
-		}
-		stored = withSubmission(next, old)
-		stored.Revision = old.Revision + 1
-		return w.store(ctx, stored)
+		return decide(old)
+	}
+	var stored domain.Job
+	err := s.engine.write(ctx, func(ctx context.Context, w *writes) (err error) {
+		stored, err = w.update(ctx, id, step)
+		return err
 	})
 	if err != nil {
 		return domain.Job{}, err
@@ -191,13 +189,14 @@ func (s *Store) List(ctx context.Context, query ports.JobQuery) (ports.JobPage, 
 	return page, nil
 }
 
-// Take implements ports.JobSchedule. It hands out at most 500 jobs at a time.
-func (s *Store) Take(ctx context.Context, limit int) ([]domain.Job, error) {
+// Take implements ports.JobSchedule. It hands out at most 500 jobs at a time. step runs between other writes and must
+// not wait for any of them. A job on which it panics is reported and put off by domain.LastCheck.
+func (s *Store) Take(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 	limit = min(limit, maxTake)
 	if limit < 1 {
 		return nil, nil
 	}
-	taken, err := s.engine.take(ctx, s.opts.Now(), limit)
+	taken, err := s.engine.take(ctx, s.opts.Now(), limit, step)
 	if err != nil {
 		return nil, err
 	}

@@ -405,7 +405,7 @@ func oldestDue(t *testing.T, url string) {
 	first := create(t, store, newJob(t, begin))
 	second := create(t, store, newJob(t, clock.Advance(time.Minute)))
 	want("two jobs that are due", begin)
-	if taken, err := store.Take(ctx, 10); err != nil || len(taken) != 2 {
+	if taken, err := store.Take(ctx, 10, domain.Job.Taken); err != nil || len(taken) != 2 {
 		t.Fatalf("Take = %v, %v", taken, err)
 	}
 	clock.Advance(10 * time.Minute)
@@ -572,7 +572,7 @@ func TestOpeningExclusivelyVoidsLeases(t *testing.T) {
 			store := open(t, path, sqlstore.Options{Now: clock.Now})
 			running := claim(t, store, create(t, store, newJob(t, clock.Now())).ID, clock.Now())
 			taken := create(t, store, newJob(t, clock.Now()))
-			if jobs, err := store.Take(ctx, 10); err != nil || len(jobs) != 1 || jobs[0].ID != taken.ID {
+			if jobs, err := store.Take(ctx, 10, domain.Job.Taken); err != nil || len(jobs) != 1 || jobs[0].ID != taken.ID {
 				t.Fatalf("Take = %v, %v", jobs, err)
 			}
 			delayed := newJob(t, clock.Now())
@@ -593,7 +593,7 @@ func TestOpeningExclusivelyVoidsLeases(t *testing.T) {
 			store = open(t, path, sqlstore.Options{Now: clock.Now, Exclusive: exclusive})
 			wantStored(t, store, delayed)
 			wantStored(t, store, finished)
-			jobs, err := store.Take(ctx, 10)
+			jobs, err := store.Take(ctx, 10, domain.Job.Taken)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -636,7 +636,7 @@ func TestAJobOfAKilledProcessIsRunAgainAtOnce(t *testing.T) {
 	}
 	_ = p.Wait()
 	store := open(t, path, sqlstore.Options{Exclusive: true})
-	jobs, err := store.Take(context.Background(), 10)
+	jobs, err := store.Take(context.Background(), 10, domain.Job.Taken)
 	if err != nil || len(jobs) != 1 || jobs[0].ID != id || jobs[0].Status != domain.Running {
 		t.Fatalf("Take = %+v, %v; want the job that the process ran", jobs, err)
 	}
@@ -722,7 +722,7 @@ func loseNoWrite(t *testing.T, url string) {
 		store := stores[i%2]
 		wg.Go(func() {
 			for {
-				jobs, err := store.Take(ctx, 7)
+				jobs, err := store.Take(ctx, 7, domain.Job.Taken)
 				if err != nil {
 					t.Errorf("Take: %v", err)
 				}
@@ -841,6 +841,28 @@ func TestAFullLastPageHasNoNext(t *testing.T) {
 	if err != nil || len(page.Jobs) != 3 || !page.Next.IsZero() {
 		t.Errorf("List = %d jobs, next %v, error %v", len(page.Jobs), page.Next, err)
 	}
+}
+
+func TestAQueuedJobTakesLittleRoom(t *testing.T) {
+	t.Parallel()
+	store, ctx := open(t, newPath(t), sqlstore.Options{}), t.Context()
+	const n, most = 5000, 1 << 10
+	err := store.Fill(ctx, n, func(i int) domain.Job {
+		job := newJob(t, time.Now())
+		if i%2 == 0 { // as without an idempotency key
+			job.ID = uuid.Must(uuid.NewV7()).String()
+		}
+		return job
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bytes int
+	err = store.Query(ctx, func(rows *sql.Rows) error { return rows.Scan(&bytes) }, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+	if err != nil || bytes/n > most {
+		t.Errorf("a job takes %d bytes (%v), want %d at most", bytes/n, err, most)
+	}
+	t.Logf("a job takes %d bytes", bytes/n)
 }
 
 func TestQueriesGoByIndex(t *testing.T) {
@@ -987,11 +1009,11 @@ func TestARowThatCannotBeReadStopsNoOther(t *testing.T) {
 	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != good.ID {
 		t.Errorf("List = %+v, %v; want the good job alone", page, err)
 	}
-	jobs, err := store.Take(ctx, 1)
+	jobs, err := store.Take(ctx, 1, domain.Job.Taken)
 	if err != nil || len(jobs) != 0 {
 		t.Errorf("the first Take = %+v, %v; want the bad row put off", jobs, err)
 	}
-	jobs, err = store.Take(ctx, 1)
+	jobs, err = store.Take(ctx, 1, domain.Job.Taken)
 	if err != nil || len(jobs) != 1 || jobs[0].ID != good.ID {
 		t.Errorf("the second Take = %+v, %v; want the good job", jobs, err)
 	}

@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -70,6 +71,44 @@ func TestConcurrentWritesShareACommit(t *testing.T) {
 	wg.Wait()
 	if got := store.Commits() - before; got != 1 {
 		t.Errorf("%d writes took %d commits, want 1", n+1, got)
+	}
+}
+
+func TestTheWriterWaitsForCallersThatComeBack(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name            string
+		callers, coming int
+		patience        time.Duration
+		want            int
+	}{
+		{"all come", 9, 8, time.Hour, 8},
+		{"nobody comes", 9, 0, time.Microsecond, 0},
+		{"a caller who is alone", 1, 0, time.Hour, 0},
+		{"the first of all", 0, 0, time.Hour, 0},
+	} {
+		if got := sqlstore.Gather(tt.callers, tt.coming, tt.patience); got != tt.want {
+			t.Errorf("%s: %d are there, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestTheWriterForgetsCallersThatStayAway(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		groups []int
+		want   int
+	}{
+		{[]int{1, 1, 1}, 1},
+		{[]int{8, 3}, 7},
+		{append([]int{8}, slices.Repeat([]int{1}, 8)...), 1},
+		{append([]int{sqlstore.MaxGroup}, slices.Repeat([]int{1}, 40)...), 1},
+		{[]int{3, 20}, 20},
+		{[]int{2 * sqlstore.MaxGroup}, sqlstore.MaxGroup}, // more than that share no commit
+	} {
+		if got := sqlstore.Callers(tt.groups...); got != tt.want {
+			t.Errorf("after groups of %d the writer expects %d callers, want %d", tt.groups, got, tt.want)
+		}
 	}
 }
 

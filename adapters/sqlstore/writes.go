@@ -3,9 +3,11 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/jobgate/jobgate/domain"
+	"github.com/jobgate/jobgate/ports"
 )
 
 // A dialect is what SQLite and PostgreSQL word differently.
@@ -16,7 +18,8 @@ type dialect struct {
 	filler           string // as many bytes as $1 says
 }
 
-// The statements, with parameters as SQLite and PostgreSQL both know them.
+// The statements, with parameters as SQLite and PostgreSQL both know them. SQLite plans a statement anew whenever a
+// parameter is bound that is a LIMIT by itself, and not part of an expression.
 const (
 	// An expired job makes room for the new one of its id.
 	insertSQL = `INSERT INTO jobs (` + columns + `)
@@ -26,24 +29,26 @@ const (
 			expires_at = excluded.expires_at, revision = excluded.revision, submission = excluded.submission, state = excluded.state,
 			output = excluded.output, payload = excluded.payload
 		WHERE jobs.expires_at > 0 AND jobs.expires_at <= $16`
-	loadSQL  = `SELECT ` + columns + ` FROM jobs WHERE id = $1`
+	loadSQL = `SELECT ` + columns + ` FROM jobs WHERE id = $1`
+	// Two jobs of one id, of which one has replaced the other, were created at different times; that they were is no
+	// reason to go by the index of that.
 	storeSQL = `UPDATE jobs SET status = $1, due_at = $2, check_at = $3, lease_until = $4, expires_at = $5, revision = $6, state = $7, output = $8
-		WHERE id = $9 AND revision = $6 - 1`
+		WHERE id = $9 AND revision = $6 - 1 AND created_at + 0 = $10`
 
 	// isOpen is word for word the condition of the index jobs_open: only so is that index used.
 	isOpen      = `status IN ('queued', 'running')`
-	postponeSQL = `UPDATE jobs SET check_at = $1 WHERE id = $2`
+	postponeSQL = `UPDATE jobs SET check_at = $1, revision = revision + 1 WHERE id = $2`
 
 	clearSQL = `DELETE FROM probe`
 )
 
 func (d dialect) dueSQL() string {
-	return `SELECT ` + columns + ` FROM jobs WHERE ` + isOpen + ` AND check_at <= $1 ORDER BY check_at LIMIT $2` + d.skipLocked
+	return `SELECT ` + columns + ` FROM jobs WHERE ` + isOpen + ` AND check_at <= $1 ORDER BY check_at LIMIT $2 + 0` + d.skipLocked
 }
 
 func (d dialect) expireSQL() string {
 	return `DELETE FROM jobs WHERE id IN (
-		SELECT id FROM jobs WHERE expires_at > 0 AND expires_at <= $1 ORDER BY expires_at LIMIT $2` + d.skipLocked + `)`
+		SELECT id FROM jobs WHERE expires_at > 0 AND expires_at <= $1 ORDER BY expires_at LIMIT $2 + 0` + d.skipLocked + `)`
 }
 
 func (d dialect) fillSQL() string {
@@ -55,6 +60,8 @@ type writes struct {
 	insertStmt, loadStmt, storeStmt *sql.Stmt
 	dueStmt, postponeStmt           *sql.Stmt
 	expireStmt, fillStmt, clearStmt *sql.Stmt
+
+	recent *recent
 }
 
 func prepareWrites(ctx context.Context, on preparer, d dialect) (w writes, err error) {
@@ -93,6 +100,27 @@ func (w *writes) load(ctx context.Context, id string) (domain.Job, error) {
 	return job, translate(err)
 }
 
+// update moves the job by step and returns it as stored, or errStale when it is being changed by others.
+func (w *writes) update(ctx context.Context, id string, step func(domain.Job) (domain.Job, error)) (domain.Job, error) {
+	if old, ok := w.recent.take(id); ok {
+		// When another process has changed the job since, the step may be another one, or refuse for no reason.
+		if next, err := moveBy(step, old); err == nil {
+			if err := w.store(ctx, next); !errors.Is(err, errStale) {
+				return next, err
+			}
+		}
+	}
+	old, err := w.load(ctx, id)
+	if err != nil {
+		return domain.Job{}, err
+	}
+	next, err := moveBy(step, old)
+	if err != nil {
+		return domain.Job{}, err
+	}
+	return next, w.store(ctx, next)
+}
+
 // store writes what the steps of a job change. It returns errStale when that is no longer of the revision before.
 func (w *writes) store(ctx context.Context, job domain.Job) error {
 	values, err := moved(job)
@@ -100,10 +128,14 @@ func (w *writes) store(ctx context.Context, job domain.Job) error {
 		return err
 	}
 	n, err := exec(ctx, w.storeStmt, values...)
-	if err == nil && n == 0 {
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
 		return errStale
 	}
-	return err
+	w.recent.put(job)
+	return nil
 }
 
 // moved are the values of storeSQL.
@@ -114,36 +146,49 @@ func moved(job domain.Job) ([]any, error) {
 	}
 	return []any{
 		string(job.Status), millis(job.DueAt), millis(job.CheckAt), millis(job.Lease.Until), millis(job.ExpiresAt),
-		job.Revision, state, job.Output, job.ID,
+		job.Revision, state, job.Output, job.ID, millis(job.CreatedAt),
 	}, nil
 }
 
-// due are the jobs whose check has come, as they are once they are taken. A row that cannot be read is to be put off,
-// so that it does not stand before the others for ever.
+// due are the jobs whose check has come, as they are once they are taken. A row that cannot be read, or taken, is to be
+// put off, so that it does not stand before the others for ever.
 type due struct {
 	jobs   []domain.Job
 	unread []string // ids
 	broken []error  // of unread
 }
 
-// due returns at most limit jobs, longest due first.
-func (w *writes) due(ctx context.Context, now time.Time, limit int) (found due, err error) {
+// due returns at most limit jobs, longest due first, each moved by step.
+func (w *writes) due(ctx context.Context, now time.Time, limit int, step ports.Step) (found due, err error) {
 	rows, err := w.dueStmt.QueryContext(ctx, now.UnixMilli(), limit)
 	if err != nil {
 		return due{}, translate(err)
 	}
 	err = eachRow(rows, func(r *row) error {
-		job, err := r.decode()
+		job, ok := w.recent.take(r.id)
+		var err error
+		if !ok || job.Revision != r.revision || millis(job.CreatedAt) != r.createdAt {
+			job, err = r.decode()
+		}
+		if err == nil {
+			job, err = moveBy(func(job domain.Job) (domain.Job, error) { return step(job, now), nil }, job)
+		}
 		if err != nil {
 			found.unread, found.broken = append(found.unread, r.id), append(found.broken, err)
 			return nil
 		}
-		job = job.Taken(now)
-		job.Revision++
 		found.jobs = append(found.jobs, job)
 		return nil
 	})
 	return found, translate(err)
+}
+
+// moveBy returns what step makes of a job, to be stored.
+func moveBy(step func(domain.Job) (domain.Job, error), old domain.Job) (domain.Job, error) {
+	next, err := protect(step, old)
+	next = withSubmission(next, old)
+	next.Revision = old.Revision + 1
+	return next, err
 }
 
 func (w *writes) postpone(ctx context.Context, id string, now time.Time) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -35,11 +36,18 @@ import (
 const (
 	poll            = time.Second // for what has become due
 	prefetchTimeout = 5 * time.Second
+
+	// gcPercent is GOGC where it is not set (https://pkg.go.dev/runtime#hdr-Environment_Variables). What a server keeps is
+	// little beside what passes through it: with Go's default of 100 it collects many times a second, to save 10 MB.
+	gcPercent = 200
 )
 
 // Main runs the program with the given handlers and exits; with none, and no webhooks, each job is logged and succeeds.
 func Main(handlers jobs.Handlers) {
 	config.Main(func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+		if getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
 		return Run(ctx, args, getenv, stdout, stderr, handlers)
 	})
 }
@@ -104,8 +112,12 @@ func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Log
 	s.closers = append(s.closers, store.Close)
 	s.checks["store"] = store.Ready
 	s.metrics.Queue(store.OldestDue)
+	var worker *jobs.Worker
+	if cfg.Role != roleAPI {
+		worker = runner.New(cfg.Worker, store, handlers, log)
+	}
 	backend := intake.Backend{Store: store, Schedule: store}
-	consumer, err := s.queue(cfg, store, &backend)
+	consumer, err := s.queue(cfg, store, &backend, worker)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +134,7 @@ func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Log
 			return err
 		}, s.report("due loop")))
 	}
-	if cfg.Role != roleAPI {
-		worker := runner.New(cfg.Worker, store, handlers, log)
-		if cfg.Broker != "" {
-			worker.MaxRun = rabbitmq.MaxRunTimeout
-		}
+	if worker != nil {
 		worker.Handler, worker.Settled = s.metrics.Handler(worker.Handler), s.metrics.Settled(worker.Settled)
 		if s.tracing != nil {
 			worker.Handler = s.tracing.Handler(worker.Handler)
@@ -149,13 +157,15 @@ func start(ctx context.Context, cfg Config, handlers jobs.Handlers, log *zap.Log
 	return s, nil
 }
 
-// queue sets how jobs reach a worker, and returns the worker's side of it: a broker, or the store itself.
-func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backend) (ports.JobConsumer, error) {
+// queue sets how jobs reach a worker, this process's unless it is nil, and returns the worker's side of it: a broker, or
+// the store itself.
+func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backend, worker *jobs.Worker) (ports.JobConsumer, error) {
 	if cfg.Broker == "" {
 		queue := jobs.NewQueue(store, time.Now, cfg.Concurrency, poll)
 		queue.Report = s.report("queue")
 		backend.Dispatcher, backend.StoreIsQueue = queue, true
-		if cfg.Role != roleAPI {
+		if worker != nil {
+			queue.Claim = worker.Claim
 			s.Parts = append(s.Parts, func(ctx, _ context.Context) error {
 				if err := store.Listen(ctx, queue.Wake); err != nil {
 					return err
@@ -178,7 +188,8 @@ func (s *server) queue(cfg Config, store *sqlstore.Store, backend *intake.Backen
 	backend.Dispatcher = rabbitmq.NewDispatcher(broker, "jobgate")
 	consumer := rabbitmq.NewConsumer(broker, cfg.Concurrency)
 	consumer.LegacyQueue = cfg.LegacyQueue
-	if cfg.Role != roleAPI {
+	if worker != nil {
+		worker.MaxRun = rabbitmq.MaxRunTimeout
 		s.checks["consumer"] = consumer.Ready
 	}
 	return consumer, nil

@@ -51,7 +51,7 @@ type stubStore struct {
 	get    func(context.Context, string) (domain.Job, error)
 	update func(context.Context, string, func(domain.Job) (domain.Job, error)) (domain.Job, error)
 	list   func(context.Context, ports.JobQuery) (ports.JobPage, error)
-	take   func(context.Context, int) ([]domain.Job, error)
+	take   func(context.Context, int, ports.Step) ([]domain.Job, error)
 	expire func(context.Context, int) (int, error)
 }
 
@@ -85,11 +85,11 @@ func (s *stubStore) List(ctx context.Context, query ports.JobQuery) (ports.JobPa
 	return s.Store.List(ctx, query)
 }
 
-func (s *stubStore) Take(ctx context.Context, limit int) ([]domain.Job, error) {
+func (s *stubStore) Take(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 	if s.take != nil {
-		return s.take(ctx, limit)
+		return s.take(ctx, limit, step)
 	}
-	return s.Store.Take(ctx, limit)
+	return s.Store.Take(ctx, limit, step)
 }
 
 func (s *stubStore) Expire(ctx context.Context, limit int) (int, error) {

@@ -22,18 +22,28 @@ import (
 
 // The model runs the real use cases, several processes of each, against a store and a broker that misbehave in every
 // way they are allowed to, in virtual time: calls are slow, fail before or after they took effect, messages are
-// duplicated, delayed and lost, processes are killed between any two calls and told to stop in mid-run, handlers fail,
-// panic, hang and ignore their context. Then the trouble ends, and nothing may be lost, stuck or settled twice.
+// duplicated, delayed and lost, processes are killed between any two calls and told to stop in mid-run, machines sleep,
+// handlers fail, panic, hang and ignore their context. Then the trouble ends, and nothing may be lost, stuck or settled
+// twice, nor claimed for nothing.
 
-var modelSeeds = flag.Int("model.seeds", 40, "how many worlds TestModel searches, each in both ways of dispatching")
+var modelSeeds = flag.Int("model.seeds", 40, "how many worlds TestModel searches, each in every way of dispatching")
+
+// A way is how jobs come to the workers of a world.
+type way string
+
+const (
+	broker        way = "broker"
+	storeQueue    way = "store is queue"
+	claimingQueue way = "store is queue, and jobs are claimed as they are taken"
+)
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	for _, storeIsQueue := range []bool{false, true} {
+	for _, way := range []way{broker, storeQueue, claimingQueue} {
 		for seed := range *modelSeeds {
-			t.Run(fmt.Sprintf("store is queue %v, seed %d", storeIsQueue, seed), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, seed %d", way, seed), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { newWorld(t, uint64(seed), storeIsQueue).run() })
+				synctest.Test(t, func(t *testing.T) { newWorld(t, uint64(seed), way).run() })
 			})
 		}
 	}
@@ -53,8 +63,10 @@ var modelPolicy = domain.RetryPolicies{{Jobs: "*", Policy: domain.RetryPolicy{
 
 type world struct {
 	t            *testing.T
+	way          way
 	storeIsQueue bool
 	store        *memory.Store
+	clock        sync.Mutex // of slept
 
 	mu        sync.Mutex
 	rng       *rand.Rand
@@ -63,6 +75,10 @@ type world struct {
 	starts    map[string]map[int]bool  // attempts begun, by job
 	live      map[string]*process      // who runs a job now, as far as anybody obeys
 	excuses   map[string]int           // reasons for a job to be started once more
+	claims    map[string]int           // starts that claims have counted
+	claimants map[string]*process      // who holds the lease
+	mishaps   map[string]int           // reasons for a claim that no run followed
+	slept     time.Duration            // how long the machine of all processes has slept
 	settled   map[string]domain.Status // jobs that ended, until they are redriven
 	confirmed map[string]bool          // jobs that the broker has confirmed
 	queue     []*message               // of the broker
@@ -75,12 +91,15 @@ type message struct {
 	gone    bool
 }
 
-func newWorld(t *testing.T, seed uint64, storeIsQueue bool) *world {
-	return &world{
-		t: t, storeIsQueue: storeIsQueue, store: memory.NewStore(time.Now), rng: rand.New(rand.NewPCG(seed, 42)),
+func newWorld(t *testing.T, seed uint64, way way) *world {
+	w := &world{
+		t: t, way: way, storeIsQueue: way != broker, rng: rand.New(rand.NewPCG(seed, 42)),
 		accepted: map[string]bool{}, starts: map[string]map[int]bool{}, live: map[string]*process{}, excuses: map[string]int{},
+		claims: map[string]int{}, claimants: map[string]*process{}, mishaps: map[string]int{},
 		settled: map[string]domain.Status{}, confirmed: map[string]bool{},
 	}
+	w.store = memory.NewStore(w.now)
+	return w
 }
 
 // A process is one life of an API server, a worker or a sweeper.
@@ -88,11 +107,15 @@ type process struct {
 	*world
 	ctx  context.Context // ends when it is killed: nothing it does after that has an effect
 	kill context.CancelFunc
+	stop context.CancelFunc // tells it to end; nil for an API process
+
+	// Under the world's lock.
+	delivered map[string]int // deliveries under way, by job
 }
 
 func (w *world) newProcess() *process {
 	ctx, kill := context.WithCancel(w.t.Context())
-	return &process{w, ctx, kill}
+	return &process{world: w, ctx: ctx, kill: kill, delivered: map[string]int{}}
 }
 
 func (w *world) chance(p float64) bool {
@@ -118,6 +141,18 @@ func (w *world) excuse(job string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.excuses[job]++
+}
+
+// mishap is a call about a job that came to nothing, or whose caller thinks so.
+func (w *world) mishap(job string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mishapLocked(job)
+}
+
+func (w *world) mishapLocked(job string) {
+	w.excuses[job]++
+	w.mishaps[job]++
 }
 
 func nap(ctx context.Context, d time.Duration) {
@@ -160,6 +195,7 @@ func (w *world) livesOf(ctx context.Context, role func(*process, context.Context
 	for ctx.Err() == nil {
 		p := w.newProcess()
 		stopping, stop := context.WithCancel(ctx)
+		p.stop = stop
 		var fate sync.WaitGroup
 		fate.Go(func() {
 			for stopping.Err() == nil {
@@ -171,6 +207,8 @@ func (w *world) livesOf(ctx context.Context, role func(*process, context.Context
 					stop()
 				case w.trouble(0.4):
 					stop()
+				case w.trouble(0.6):
+					w.sleep(w.random(5 * time.Minute))
 				}
 			}
 		})
@@ -192,7 +230,32 @@ func (p *process) die() {
 			delete(p.live, job)
 		}
 	}
+	for job, by := range p.claimants {
+		if by == p {
+			p.mishaps[job]++
+		}
+	}
 	p.kill()
+}
+
+// now is the time of the one machine that all processes are on. Timers stand still while it sleeps.
+func (w *world) now() time.Time {
+	w.clock.Lock()
+	defer w.clock.Unlock()
+	return time.Now().Add(w.slept)
+}
+
+// sleep has the machine sleep: when it wakes, what one process runs may be another's.
+func (w *world) sleep(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock.Lock()
+	defer w.clock.Unlock()
+	w.slept += d
+	for job := range w.live {
+		w.excuses[job]++
+	}
+	clear(w.live)
 }
 
 // The process as its own store, its calls slow and unreliable.
@@ -204,23 +267,23 @@ var errFault = domain.Errorf(domain.Unavailable, domain.ReasonUnavailable, "the 
 func (p *process) call(ctx context.Context, job string, effect func() error) error {
 	nap(ctx, p.random(300*time.Millisecond))
 	if p.trouble(0.05) {
-		p.excuse(job)
+		p.mishap(job)
 		return errFault
 	}
 	if p.trouble(0.02) { // an outage as long as any bound
-		p.excuse(job)
+		p.mishap(job)
 		nap(ctx, p.random(40*time.Second))
 		return errFault
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() != nil || ctx.Err() != nil {
-		p.excuses[job]++
+		p.mishapLocked(job)
 		return errFault
 	}
 	err := effect()
 	if !p.calm && p.rng.Float64() < 0.05 {
-		p.excuses[job]++
+		p.mishapLocked(job)
 		return errFault
 	}
 	return err
@@ -275,17 +338,53 @@ func (p *process) watch(before, after domain.Job) {
 	if after.Starts > before.Starts && before.Status == domain.Running {
 		p.excuses[before.ID]++ // its worker was lost
 	}
+	p.claims[before.ID] += after.Starts - before.Starts
+	switch {
+	case after.Status != domain.Running:
+		delete(p.claimants, before.ID)
+	case after.Lease.Token != before.Lease.Token:
+		p.claimants[before.ID] = p
+	}
 }
 
 func (p *process) List(ctx context.Context, query ports.JobQuery) (ports.JobPage, error) {
 	return p.store.List(ctx, query)
 }
 
-func (p *process) Take(ctx context.Context, limit int) (taken []domain.Job, err error) {
+func (p *process) Take(ctx context.Context, limit int, step ports.Step) (taken []domain.Job, err error) {
 	err = p.call(ctx, "", func() (err error) {
-		taken, err = p.store.Take(ctx, limit)
+		rolledBack := !p.calm && p.rng.Float64() < 0.1
+		taken, err = p.store.Take(ctx, limit, func(before domain.Job, now time.Time) domain.Job {
+			if rolledBack {
+				_ = step(before, now)
+				return before
+			}
+			after := step(before, now)
+			p.watch(before, after)
+			if before.Status == domain.Running && after.Lease != before.Lease && p.delivered[before.ID] > 0 {
+				p.t.Errorf("job %s is taken from a run of the very process that takes it", before.ID)
+			}
+			return after
+		})
+		if rolledBack {
+			return errFault
+		}
 		return err
 	})
+	if err == nil {
+		switch {
+		case len(taken) == 0:
+		case p.trouble(0.1):
+			p.stop()
+		case p.trouble(0.12):
+			p.die()
+			p.stop()
+		}
+		nap(ctx, p.random(300*time.Millisecond)) // the answer is under way
+	}
+	if err == nil && ctx.Err() != nil && p.chance(0.5) {
+		err = errFault
+	}
 	if err != nil {
 		taken = nil // taken, and its taker never learnt it
 	}
@@ -364,11 +463,15 @@ func (p *process) receive() *message {
 func (p *process) work(stop context.Context) {
 	worker := &jobs.Worker{
 		Store: p, Handler: jobs.HandlerFunc(p.handle), Retries: modelPolicy, Retention: domain.DefaultRetention, Name: "worker",
-		Now: time.Now, NewToken: uuid.NewString, Random: func() float64 { return 0.5 },
+		Now: p.now, NewToken: uuid.NewString, Random: func() float64 { return 0.5 },
 	}
 	var consumer ports.JobConsumer = p
 	if p.storeIsQueue {
-		consumer = jobs.NewQueue(p, time.Now, 2, modelPoll)
+		queue := jobs.NewQueue(p, p.now, 2, modelPoll)
+		if p.way == claimingQueue {
+			queue.Claim = worker.Claim
+		}
+		consumer = queue
 	}
 	// The runs are interrupted a while after the stop, and at once by death.
 	runs, interrupt := context.WithCancel(p.ctx)
@@ -378,10 +481,18 @@ func (p *process) work(stop context.Context) {
 		interrupt()
 	})
 	if err := consumer.Consume(stop, func(_ context.Context, d domain.Delivery) domain.Disposition {
+		p.delivering(d.JobID, 1)
+		defer p.delivering(d.JobID, -1)
 		return worker.Deliver(runs, d)
 	}); err != nil {
 		p.t.Errorf("Consume: %v", err)
 	}
+}
+
+func (p *process) delivering(job string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delivered[job] += n
 }
 
 func (p *process) sweep(stop context.Context) {
@@ -406,13 +517,17 @@ func (p *process) handle(ctx context.Context, run jobs.Run) ([]byte, error) {
 	default:
 		begun[run.Attempt] = true
 	}
-	if status, done := p.settled[id]; done {
-		p.t.Errorf("job %s is run after it was %s", id, status)
+	if !p.now().Before(run.Job.Lease.Until) { // the machine slept in between, and the job may be another's
+		p.excuses[id]++
+	} else {
+		if status, done := p.settled[id]; done {
+			p.t.Errorf("job %s is run after it was %s", id, status)
+		}
+		if p.live[id] != nil {
+			p.t.Errorf("job %s is run while another worker runs it", id)
+		}
+		p.live[id] = p
 	}
-	if p.live[id] != nil {
-		p.t.Errorf("job %s is run while another worker runs it", id)
-	}
-	p.live[id] = p
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -471,7 +586,7 @@ func (w *world) client(ctx context.Context, i int) {
 			w.api(func(p *process) {
 				submit := jobs.Submit{
 					Store: p, Dispatcher: p.dispatcher(), Policy: domain.DefaultPolicy(), Retries: modelPolicy, Retention: domain.DefaultRetention,
-					Now: time.Now, NewID: uuid.NewString, StoreIsQueue: w.storeIsQueue,
+					Now: w.now, NewID: uuid.NewString, StoreIsQueue: w.storeIsQueue,
 				}
 				call, cancel := context.WithTimeout(p.ctx, 30*time.Second)
 				defer cancel()
@@ -490,7 +605,7 @@ func (w *world) client(ctx context.Context, i int) {
 		}
 		nap(ctx, w.random(time.Minute))
 		w.api(func(p *process) {
-			change := jobs.Change{Store: p, Dispatcher: p.dispatcher(), Policy: domain.DefaultPolicy(), Now: time.Now, StoreIsQueue: w.storeIsQueue}
+			change := jobs.Change{Store: p, Dispatcher: p.dispatcher(), Policy: domain.DefaultPolicy(), Now: w.now, StoreIsQueue: w.storeIsQueue}
 			call, cancel := context.WithTimeout(p.ctx, 30*time.Second)
 			defer cancel()
 			if _, err := change.Cancel(call, who, job.ID); err != nil && w.chance(0.5) {
@@ -525,7 +640,7 @@ func (w *world) api(request func(*process)) {
 
 func (p *process) dispatcher() ports.JobDispatcher {
 	if p.storeIsQueue {
-		return jobs.NewQueue(p, time.Now, 1, time.Second)
+		return jobs.NewQueue(p, p.now, 1, time.Second)
 	}
 	return p
 }
@@ -549,6 +664,9 @@ func (w *world) check(ctx context.Context) {
 		}
 		if n, most := len(w.starts[job.ID]), 1+w.excuses[job.ID]; n > most {
 			w.t.Errorf("job %s was started %d times, with %d reasons for a start", job.ID, n, most)
+		}
+		if idle := w.claims[job.ID] - len(w.starts[job.ID]); idle > w.mishaps[job.ID] {
+			w.t.Errorf("job %s was claimed %d times for no run, with %d mishaps", job.ID, idle, w.mishaps[job.ID])
 		}
 		if job.Status == domain.Succeeded && len(w.starts[job.ID]) == 0 {
 			w.t.Errorf("job %s succeeded and was never run", job.ID)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jobgate/jobgate/domain"
@@ -24,6 +25,11 @@ type Queue struct {
 	// Report is told what no caller learns: a take that failed, a delivery that panicked or was dead-lettered, a job
 	// that could not be given back. It is called from several goroutines and must not block. May be nil; set before use.
 	Report func(error)
+
+	// Claim is Worker.Claim of the worker that Consume delivers to, where it goes by the same store: jobs are then claimed
+	// as they are taken, in one write instead of two. nil where whoever gets the deliveries claims for itself. Set before
+	// use.
+	Claim func(job domain.Job, now time.Time) (domain.Job, error)
 
 	store       ports.JobStore
 	schedule    ports.JobSchedule
@@ -72,7 +78,7 @@ func (q *Queue) Wake() {
 // delivery comes to nothing, because its process dies or it panics, comes again at its next check.
 func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 	var (
-		running  = map[string]*domain.Job{} // by id: the job as it was taken again meanwhile, nil if it was not
+		running  = map[string]*domain.Delivery{} // by id: the job as it was taken again meanwhile, nil if it was not
 		finished = make(chan delivered, q.concurrency)
 		look     = true // there may be something to take
 		paused   bool
@@ -81,16 +87,32 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 		timer    = time.NewTimer(q.poll)
 	)
 	defer timer.Stop()
-	start := func(job domain.Job) {
-		running[job.ID] = nil
-		go func() { finished <- delivered{job.ID, q.deliver(context.WithoutCancel(ctx), job, deliver)} }()
+	start := func(d domain.Delivery) {
+		running[d.JobID] = nil
+		go func() { finished <- delivered{d.JobID, q.deliver(context.WithoutCancel(ctx), d, deliver)} }()
+	}
+	end := func(d delivered) {
+		again := running[d.job]
+		delete(running, d.job)
+		if again != nil {
+			start(*again)
+		}
+		switch {
+		case !d.Pause:
+			requests = 0
+		case !paused: // once for all that fail together
+			paused = true
+			timer.Reset(requests.next())
+		}
 	}
 	for ctx.Err() == nil {
 		if room := q.concurrency - len(running); look && !paused && room > 0 {
-			taken, err := q.take(ctx, room)
+			taken, err := q.take(ctx, room, running)
 			switch {
 			case ctx.Err() != nil:
-				q.giveBack(ctx, 0, taken...)
+				for _, d := range q.giveBack(ctx, taken...) {
+					start(d)
+				}
 				continue
 			case err != nil:
 				q.report(err)
@@ -100,14 +122,14 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 				faults, look = 0, len(taken) == room
 				timer.Reset(q.poll)
 			}
-			for _, job := range taken {
+			for _, d := range taken {
 				// One that runs here is not begun beside itself: it was given back just now, or its lease ran out while the
 				// machine slept. It is looked at again when its delivery has ended.
-				if _, here := running[job.ID]; here {
-					running[job.ID] = &job
+				if _, here := running[d.JobID]; here {
+					running[d.JobID] = &d
 					continue
 				}
-				start(job)
+				start(d)
 			}
 		}
 		wake := q.wake
@@ -121,23 +143,15 @@ func (q *Queue) Consume(ctx context.Context, deliver ports.Deliver) error {
 		case <-timer.C:
 			look, paused = true, false
 		case d := <-finished:
-			again := running[d.job]
-			delete(running, d.job)
-			if again != nil {
-				start(*again)
-			}
-			switch {
-			case !d.Pause:
-				requests = 0
-			case !paused: // once for all that fail together
-				paused = true
-				timer.Reset(requests.next())
+			end(d)
+			for range len(finished) { // one take has room for all that ended together
+				end(<-finished)
 			}
 		}
 	}
 	for range len(running) {
 		if again := running[(<-finished).job]; again != nil {
-			q.giveBack(ctx, 0, *again)
+			q.giveBack(ctx, *again)
 		}
 	}
 	return nil
@@ -149,10 +163,46 @@ type delivered struct {
 	domain.Disposition
 }
 
-func (q *Queue) take(ctx context.Context, room int) ([]domain.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+// take takes what is due, and claims it where the queue does. It does not claim what runs here: the lease that ran out is
+// that run's own, by which it still settles, and a claim would be taken from it.
+func (q *Queue) take(ctx context.Context, room int, running map[string]*domain.Delivery) ([]domain.Delivery, error) {
+	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return q.schedule.Take(ctx, room)
+	var mu sync.Mutex
+	claims := map[string]domain.Job{} // what the last call of step made of a job, if that was a claim
+	step := func(job domain.Job, now time.Time) domain.Job {
+		taken := job.Taken(now)
+		if _, here := running[job.ID]; here || q.Claim == nil {
+			return taken
+		}
+		claimed, err := q.Claim(taken, now)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil { // to be delivered all the same: that is where it is told why
+			delete(claims, job.ID)
+			return taken
+		}
+		claims[job.ID] = claimed
+		return claimed
+	}
+	jobs, err := q.schedule.Take(call, room, step)
+	if err != nil {
+		// They may have been stored all the same, and nobody else knows of these leases.
+		var lost []domain.Delivery
+		for id, job := range claims {
+			lost = append(lost, domain.Delivery{JobID: id, Claimed: &job})
+		}
+		q.giveBack(ctx, lost...)
+		return nil, err
+	}
+	taken := make([]domain.Delivery, len(jobs))
+	for i, job := range jobs {
+		taken[i] = domain.Delivery{MessageID: job.ID + "/" + strconv.Itoa(job.Dispatches), JobID: job.ID}
+		if _, ok := claims[job.ID]; ok {
+			taken[i].Claimed = &job
+		}
+	}
+	return taken, nil
 }
 
 // pauses counts the pauses that followed one another.
@@ -165,40 +215,68 @@ func (p *pauses) next() time.Duration {
 }
 
 // deliver has one job delivered and gives it back if it was not begun. The store knows what became of one that was.
-func (q *Queue) deliver(ctx context.Context, job domain.Job, deliver ports.Deliver) (d domain.Disposition) {
+func (q *Queue) deliver(ctx context.Context, d domain.Delivery, deliver ports.Deliver) (came domain.Disposition) {
 	defer func() {
 		if p := recover(); p != nil {
-			q.report(fmt.Errorf("the delivery of job %s panicked: %v\n%s", job.ID, p, debug.Stack()))
-			d = domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonInternal}
+			q.report(fmt.Errorf("the delivery of job %s panicked: %v\n%s", d.JobID, p, debug.Stack()))
+			came = domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonInternal}
 		}
 	}()
-	d = deliver(ctx, domain.Delivery{MessageID: job.ID + "/" + strconv.Itoa(job.Dispatches), JobID: job.ID})
-	switch d.Verdict {
+	came = deliver(ctx, d)
+	switch came.Verdict {
 	case domain.Ack: // the record says the rest
 	case domain.DeadLetter: // there is no message to set apart; the job stays where it is, to be found there
-		q.report(domain.Errorf(domain.Internal, d.Reason, "the delivery of job %s was dead-lettered: %s", job.ID, d.Reason))
+		q.report(domain.Errorf(domain.Internal, came.Reason, "the delivery of job %s was dead-lettered: %s", d.JobID, came.Reason))
 	default:
-		q.giveBack(ctx, d.After, job)
-	}
-	return d
-}
-
-// giveBack has jobs that were taken looked at again after the wait, as if they had not been taken. Where it fails the
-// next check brings them.
-func (q *Queue) giveBack(ctx context.Context, after time.Duration, taken ...domain.Job) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	for _, job := range taken {
-		_, err := q.store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
-			return stored.Released(q.now(), after), nil
-		})
-		if err != nil && domain.KindOf(err) != domain.NotFound {
-			q.report(err)
+		ctx, cancel := q.bounded(ctx)
+		defer cancel()
+		q.release(ctx, d.JobID, came.After)
+		if came.After <= 0 {
+			q.Wake()
 		}
 	}
-	if after <= 0 {
+	return came
+}
+
+// giveBack has jobs that were taken and not begun looked at again at once, as if they had not been taken. Where it fails
+// the next check brings them. It returns those that their claim has settled, which have to be told of.
+func (q *Queue) giveBack(ctx context.Context, taken ...domain.Delivery) (settled []domain.Delivery) {
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
+	for _, d := range taken {
+		switch {
+		case d.Claimed == nil:
+			q.release(ctx, d.JobID, 0)
+		case d.Claimed.Status == domain.Running:
+			q.update(ctx, d.JobID, func(stored domain.Job) (domain.Job, error) {
+				return stored.Unclaim(q.now(), d.Claimed.Lease.Token)
+			})
+		default:
+			settled = append(settled, d)
+		}
+	}
+	if len(taken) > 0 {
 		q.Wake()
 	}
+	return settled
+}
+
+// release has a job looked at again after the wait, unless somebody has claimed it.
+func (q *Queue) release(ctx context.Context, id string, after time.Duration) {
+	q.update(ctx, id, func(stored domain.Job) (domain.Job, error) { return stored.Released(q.now(), after), nil })
+}
+
+func (q *Queue) update(ctx context.Context, id string, step func(domain.Job) (domain.Job, error)) {
+	_, err := q.store.Update(ctx, id, step)
+	// A job that is gone, or a lease that is no more or was never stored, is as good as given back.
+	if err != nil && domain.KindOf(err) != domain.NotFound && domain.ReasonOf(err) != domain.ReasonLeaseLost {
+		q.report(err)
+	}
+}
+
+// bounded returns a context for giving back, which goes on when ctx has ended.
+func (q *Queue) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 }
 
 func (q *Queue) report(err error) {

@@ -20,8 +20,13 @@ const poll = time.Minute
 // that it stops when told to. It returns what the queue reported.
 func consuming(t *testing.T, store *stubStore, concurrency int, deliver ports.Deliver, test func(q *jobs.Queue)) (reports []error) {
 	t.Helper()
+	return consumingFrom(t, jobs.NewQueue(store, time.Now, concurrency, poll), deliver, test)
+}
+
+// consumingFrom is consuming with a queue of the test's own.
+func consumingFrom(t *testing.T, q *jobs.Queue, deliver ports.Deliver, test func(q *jobs.Queue)) (reports []error) {
+	t.Helper()
 	var mu sync.Mutex
-	q := jobs.NewQueue(store, time.Now, concurrency, poll)
 	q.Report = func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -88,6 +93,46 @@ func finish(t *testing.T, store *stubStore, id string) domain.Disposition {
 	return domain.Disposition{Verdict: domain.Ack}
 }
 
+func TestATakeHasRoomForAllThatEndedTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, newID := newStubStore(time.Now), counter()
+		for range 8 {
+			store.put(t, time.Now(), newID(), nil)
+		}
+		var limits []int
+		takes, slow := make(chan struct{}), false
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
+			limits = append(limits, limit)
+			if slow {
+				<-takes
+			}
+			return store.Store.Take(ctx, limit, step)
+		}
+		ends := make(chan struct{})
+		consuming(t, store, 4, func(_ context.Context, d domain.Delivery) domain.Disposition {
+			<-ends
+			return finish(t, store, d.JobID)
+		}, func(*jobs.Queue) {
+			slow = true
+			ends <- struct{}{} // its room is given to the fifth
+			synctest.Wait()
+			for range 3 { // the others end meanwhile
+				ends <- struct{}{}
+			}
+			synctest.Wait()
+			slow = false
+			takes <- struct{}{}
+			synctest.Wait()
+			close(ends)
+			synctest.Wait()
+		})
+		if want := []int{4, 1, 3}; !slices.Equal(limits[:3], want) {
+			t.Errorf("jobs were taken %v at a time, want %v", limits, want)
+		}
+	})
+}
+
 func TestDispatchWakesAnIdleConsumer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,8 +176,8 @@ func TestAWakeUpWhileTheConsumerIsBusyIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, delivered := newStubStore(time.Now), newInstants()
 		slow := make(chan struct{})
-		store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
-			taken, err := store.Store.Take(ctx, limit)
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
+			taken, err := store.Store.Take(ctx, limit, step)
 			<-slow // the job arrives after the store has looked
 			return taken, err
 		}
@@ -159,11 +204,11 @@ func TestTheConsumerTakesNoMoreThanItCanBegin(t *testing.T) {
 		}
 		var mu sync.Mutex
 		var limits []int
-		store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 			mu.Lock()
 			limits = append(limits, limit)
 			mu.Unlock()
-			return store.Store.Take(ctx, limit)
+			return store.Store.Take(ctx, limit, step)
 		}
 		release := make(chan struct{})
 		consuming(t, store, concurrency, func(context.Context, domain.Delivery) domain.Disposition {
@@ -190,11 +235,11 @@ func TestTheConsumerWaitsForAStoreThatDoesNotAnswer(t *testing.T) {
 		store, takes := newStubStore(time.Now), newInstants()
 		store.put(t, time.Now(), alicesJob, nil)
 		delivered := newInstants()
-		store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 			if n := takes.add(); n <= 8 || n == 10 {
 				return nil, unavailable()
 			}
-			return store.Store.Take(ctx, limit)
+			return store.Store.Take(ctx, limit, step)
 		}
 		reports := consuming(t, store, 2, func(_ context.Context, d domain.Delivery) domain.Disposition {
 			delivered.add()
@@ -215,12 +260,12 @@ func TestASilentStoreDoesNotStopTheConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, takes, delivered := newStubStore(time.Now), newInstants(), newInstants()
 		store.put(t, time.Now(), alicesJob, nil)
-		store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 			if takes.add() == 1 {
 				<-ctx.Done() // a call without an end of its own would be the consumer's
 				return nil, domain.Wrap(ctx.Err(), domain.Unavailable, domain.ReasonUnavailable, "cancelled")
 			}
-			return store.Store.Take(ctx, limit)
+			return store.Store.Take(ctx, limit, step)
 		}
 		consuming(t, store, 2, func(_ context.Context, d domain.Delivery) domain.Disposition {
 			delivered.add()
@@ -346,8 +391,8 @@ func TestWhatIsTakenAsTheConsumerEndsIsGivenBack(t *testing.T) {
 		store := newStubStore(time.Now)
 		before := store.put(t, time.Now(), alicesJob, nil)
 		ctx, stop := context.WithCancel(t.Context())
-		store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
-			taken, err := store.Store.Take(ctx, limit)
+		store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
+			taken, err := store.Store.Take(ctx, limit, step)
 			stop()
 			return taken, err
 		}
@@ -388,7 +433,7 @@ func TestAtItsEndTheConsumerWaitsForWhatItBegan(t *testing.T) {
 func TestAConsumerWhoseContextHasEndedTakesNothing(t *testing.T) {
 	t.Parallel()
 	store := newStubStore(time.Now)
-	store.take = func(context.Context, int) ([]domain.Job, error) {
+	store.take = func(context.Context, int, ports.Step) ([]domain.Job, error) {
 		t.Error("it looked for jobs")
 		return nil, nil
 	}

@@ -78,7 +78,7 @@ func Expire(ctx context.Context, schedule ports.JobSchedule) (removed int, err e
 func (s *Sweep) take(ctx context.Context) ([]domain.Job, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.Schedule.Take(ctx, sweepBatch)
+	return s.Schedule.Take(ctx, sweepBatch, domain.Job.Taken)
 }
 
 func outOfReach(err error) bool {

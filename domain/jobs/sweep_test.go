@@ -11,6 +11,7 @@ import (
 
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
+	"github.com/jobgate/jobgate/ports"
 	"github.com/jobgate/jobgate/ports/portstest"
 )
 
@@ -138,11 +139,11 @@ func TestPassIsBounded(t *testing.T) {
 			slots <- struct{}{}
 			return nil
 		}
-		b.store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+		b.store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 			if limit < 1 || limit > 100 {
 				t.Errorf("take up to %d", limit)
 			}
-			return b.store.Store.Take(ctx, limit)
+			return b.store.Store.Take(ctx, limit, step)
 		}
 		b.wantPass(t, jobs.Swept{Dispatched: bound})
 		if most != atOnce {
@@ -213,11 +214,11 @@ func TestPassWhoseStoreIsOutOfReach(t *testing.T) {
 	b := newBroom(portstest.NewClock().Now)
 	b.fill(t, 150)
 	takes := 0
-	b.store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+	b.store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 		if takes++; takes > 1 {
 			return nil, unavailable()
 		}
-		return b.store.Store.Take(ctx, limit)
+		return b.store.Store.Take(ctx, limit, step)
 	}
 	swept, err := b.Pass(t.Context())
 	wantError(t, err, domain.Unavailable, domain.ReasonUnavailable)
@@ -233,11 +234,11 @@ func TestRunSweepsAtEachIntervalUntilItsContextEnds(t *testing.T) {
 		start := time.Now()
 		b.store.put(t, start, alicesJob, nil)
 		trouble := errors.New("out of reach")
-		b.store.take = func(ctx context.Context, limit int) ([]domain.Job, error) {
+		b.store.take = func(ctx context.Context, limit int, step ports.Step) ([]domain.Job, error) {
 			if time.Since(start) == 2*time.Second {
 				return nil, trouble
 			}
-			return b.store.Store.Take(ctx, limit)
+			return b.store.Store.Take(ctx, limit, step)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		var reports []string
@@ -267,7 +268,7 @@ func TestRunReportsNoPassThatItsOwnEndCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroom(time.Now)
 		ctx, stop := context.WithCancel(t.Context())
-		b.store.take = func(ctx context.Context, _ int) ([]domain.Job, error) {
+		b.store.take = func(ctx context.Context, _ int, _ ports.Step) ([]domain.Job, error) {
 			stop()
 			return nil, domain.Wrap(ctx.Err(), domain.Unavailable, domain.ReasonUnavailable, "cancelled")
 		}
@@ -290,7 +291,7 @@ func TestASilentStoreOrBrokerDoesNotStopTheSweep(t *testing.T) {
 				}
 				switch silent {
 				case "take":
-					b.store.take = func(ctx context.Context, _ int) ([]domain.Job, error) { return nil, silence(ctx) }
+					b.store.take = func(ctx context.Context, _ int, _ ports.Step) ([]domain.Job, error) { return nil, silence(ctx) }
 				case "dispatch":
 					b.broker.dispatch = func(ctx context.Context, _ domain.Job) error { return silence(ctx) }
 				case "expire":

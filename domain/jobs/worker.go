@@ -55,19 +55,17 @@ type Worker struct {
 	Settled func(domain.Job)
 }
 
-// Deliver claims the delivery's job, runs its handler and records the outcome. It is a ports.Deliver. When ctx is
-// cancelled the handler's context is too, and an attempt that does not succeed then is not charged; a deadline of ctx
-// keeps runs from starting that could not end before it.
+// Deliver claims the delivery's job, unless its consumer has, runs its handler and records the outcome. It is a
+// ports.Deliver. When ctx is cancelled the handler's context is too, and an attempt that does not succeed then is not
+// charged; a deadline of ctx keeps runs from starting that could not end before it.
 func (w *Worker) Deliver(ctx context.Context, d domain.Delivery) domain.Disposition {
 	if d.Err != nil {
 		return domain.Disposition{Verdict: domain.DeadLetter, Reason: domain.ReasonUndecodable}
 	}
-	if ctx.Err() != nil {
-		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable}
-	}
-	token := w.NewToken()
-	job, err := w.claim(ctx, d, token)
+	job, err := w.claimed(ctx, d)
 	switch {
+	case errors.Is(err, errStopping):
+		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable}
 	case errors.Is(err, errTooLate):
 		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonTooLate}
 	case err != nil:
@@ -79,7 +77,59 @@ func (w *Worker) Deliver(ctx context.Context, d domain.Delivery) domain.Disposit
 	return w.settle(ctx, job, w.run(ctx, job))
 }
 
-var errTooLate = errors.New("too little time is left for a run")
+// Why a run is not begun.
+var (
+	errStopping = errors.New("the worker has to stop")
+	errTooLate  = errors.New("too little time is left for a run")
+)
+
+// claimed returns the delivery's job as claimed, by its consumer or here. A lease that is not going to be used goes back.
+func (w *Worker) claimed(ctx context.Context, d domain.Delivery) (domain.Job, error) {
+	switch {
+	case d.Claimed == nil && ctx.Err() != nil:
+		return domain.Job{}, errStopping
+	case d.Claimed == nil:
+		return w.claim(ctx, d, w.NewToken())
+	}
+	job := *d.Claimed
+	if job.Status != domain.Running {
+		return job, nil
+	}
+	err := w.hindrance(ctx, job, w.Now())
+	if err != nil {
+		// Where even that fails the job comes back at the end of its lease.
+		_, _ = w.record(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+			return stored.Unclaim(w.Now(), job.Lease.Token)
+		})
+	}
+	return job, err
+}
+
+// hindrance returns why a run of job is not to be begun now, nil when it may.
+func (w *Worker) hindrance(ctx context.Context, job domain.Job, now time.Time) error {
+	if ctx.Err() != nil {
+		return errStopping
+	}
+	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < w.runTimeout(job)+settleReserve {
+		return errTooLate
+	}
+	return nil
+}
+
+// Claim decides what becomes of a job that is taken for this worker: it is leased to it, or settled where it must not be
+// run. The errors are those of domain.Job.Claim. It is for whoever takes jobs in the worker's own process, and is the
+// claim that Deliver makes otherwise; the job is then delivered as domain.Delivery.Claimed.
+func (w *Worker) Claim(job domain.Job, now time.Time) (domain.Job, error) {
+	return w.lease(job, now, w.NewToken())
+}
+
+func (w *Worker) lease(job domain.Job, now time.Time, token string) (domain.Job, error) {
+	claimed, err := job.Claim(now, token, w.Name)
+	if err == nil && claimed.Status == domain.Running && w.Policy.Revokes(job.Owner, job.TokenID) {
+		return job.Bar(now, domain.ReasonRevoked)
+	}
+	return claimed, err
+}
 
 // claim stores what a foreign message stands for and leases the job. It asks twice when the store does not answer:
 // the first claim may have been made, and the same token finds it.
@@ -97,17 +147,11 @@ func (w *Worker) claim(ctx context.Context, d domain.Delivery, token string) (do
 		defer cancel()
 		return w.Store.Update(call, id, func(job domain.Job) (domain.Job, error) {
 			now := w.Now()
-			claimed, err := job.Claim(now, token, w.Name)
+			claimed, err := w.lease(job, now, token)
 			if err != nil || claimed.Status != domain.Running {
 				return claimed, err
 			}
-			if w.Policy.Revokes(job.Owner, job.TokenID) {
-				return job.Bar(now, domain.ReasonRevoked)
-			}
-			if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) < w.runTimeout(job)+settleReserve {
-				return job, errTooLate
-			}
-			return claimed, nil
+			return claimed, w.hindrance(ctx, job, now)
 		})
 	}
 	job, err := claim()
@@ -247,30 +291,44 @@ func (w *Worker) renew(ctx context.Context, job domain.Job) error {
 	}
 }
 
-// settle records the outcome. It goes on when ctx is cancelled, for the work is done, but not past ctx's deadline nor
-// settleBound.
+// settle records the outcome.
 func (w *Worker) settle(ctx context.Context, job domain.Job, outcome domain.Outcome) domain.Disposition {
+	random := w.Random()
+	settled, err := w.record(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
+		return stored.Settle(w.Now(), job.Lease.Token, outcome, random)
+	})
+	switch kind := domain.KindOf(err); {
+	case err == nil:
+		w.settled(settled)
+		return domain.Disposition{Verdict: domain.Ack, Reason: settled.Reason}
+	case kind == domain.Conflict, kind == domain.NotFound:
+		// Recorded by an earlier try that was not answered, or another worker's by now: either way the store has it.
+		return domain.Disposition{Verdict: domain.Ack, Reason: domain.ReasonLeaseLost}
+	case kind == domain.Unavailable, kind == domain.Throttled:
+		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, Pause: true}
+	default:
+		return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonOf(err), Pause: true}
+	}
+}
+
+// record writes the last step of a lease, again and again while the store does not answer. It goes on when ctx is
+// cancelled, for the work is done, but not past ctx's deadline nor settleBound.
+func (w *Worker) record(ctx context.Context, id string, step func(domain.Job) (domain.Job, error)) (domain.Job, error) {
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleBound)
 	defer cancel()
 	if deadline, ok := ctx.Deadline(); ok {
 		recording, cancel = context.WithDeadline(recording, deadline)
 		defer cancel()
 	}
-	random := w.Random()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		settled, err := w.record(recording, job, outcome, random)
-		switch kind := domain.KindOf(err); {
-		case err == nil:
-			w.settled(settled)
-			return domain.Disposition{Verdict: domain.Ack, Reason: settled.Reason}
-		case kind == domain.Conflict, kind == domain.NotFound:
-			// Recorded by an earlier try that was not answered, or another worker's by now: either way the store has it.
-			return domain.Disposition{Verdict: domain.Ack, Reason: domain.ReasonLeaseLost}
-		case kind != domain.Unavailable && kind != domain.Throttled:
-			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonOf(err), Pause: true}
+		call, done := context.WithTimeout(recording, storeTimeout)
+		job, err := w.Store.Update(call, id, step)
+		done()
+		if kind := domain.KindOf(err); err == nil || kind != domain.Unavailable && kind != domain.Throttled {
+			return job, err
 		}
 		if sleep(recording, pause); recording.Err() != nil {
-			return domain.Disposition{Verdict: domain.Return, Reason: domain.ReasonUnavailable, Pause: true}
+			return job, err
 		}
 	}
 }
@@ -279,14 +337,6 @@ func (w *Worker) settled(job domain.Job) {
 	if w.Settled != nil {
 		w.Settled(job)
 	}
-}
-
-func (w *Worker) record(ctx context.Context, job domain.Job, outcome domain.Outcome, random float64) (domain.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return w.Store.Update(ctx, job.ID, func(stored domain.Job) (domain.Job, error) {
-		return stored.Settle(w.Now(), job.Lease.Token, outcome, random)
-	})
 }
 
 // sleep returns when d has passed or ctx ends.

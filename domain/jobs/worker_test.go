@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,9 @@ type shift struct {
 	*jobs.Worker
 	store *stubStore
 	start time.Time
-	runs  []int // the attempts that the handler was called for
+
+	mu   sync.Mutex
+	runs []int // the attempts that the handler was called for
 }
 
 // onShift runs test in a bubble, with a worker whose handler is handle.
@@ -37,7 +40,9 @@ func onShift(t *testing.T, handle jobs.HandlerFunc, test func(t *testing.T, s *s
 			Name: "worker-1", Now: time.Now, NewToken: func() string { tokens++; return fmt.Sprintf("lease-%d", tokens) },
 			Random: func() float64 { return 0.5 },
 			Handler: jobs.HandlerFunc(func(ctx context.Context, run jobs.Run) ([]byte, error) {
+				s.mu.Lock()
 				s.runs = append(s.runs, run.Attempt)
+				s.mu.Unlock()
 				return handle(ctx, run)
 			}),
 		}
@@ -66,6 +71,8 @@ func (s *shift) wantElapsed(t *testing.T, want time.Duration) {
 
 func (s *shift) wantRuns(t *testing.T, want ...int) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !slices.Equal(s.runs, want) {
 		t.Errorf("the handler ran as attempts %v, want %v", s.runs, want)
 	}

@@ -101,7 +101,11 @@ func JobStore(t *testing.T, open func(t *testing.T, now func() time.Time) JobSto
 		{"take hands a job that nobody claims out again, later each time", (*storeSuite).takeAgain},
 		{"take leaves delayed, leased and finished jobs alone", (*storeSuite).takeOpen},
 		{"take hands out a running job past its lease", (*storeSuite).takeLost},
-		{"concurrent takers never share a job and leave none", (*storeSuite).takeAtOnce},
+		{"concurrent takers never share a job and leave none", func(s *storeSuite, t *testing.T) { s.takeAtOnce(t, domain.Job.Taken) }},
+		{"concurrent takers that claim never share a job and leave none", func(s *storeSuite, t *testing.T) { s.takeAtOnce(t, claiming) }},
+		{"take stores what its step makes of each job", (*storeSuite).takeBySteps},
+		{"a job that a step leaves due is taken again", (*storeSuite).takeStillDue},
+		{"a job on which a step panics holds up no other", (*storeSuite).takePanic},
 		{"a cancelled context ends every call as unavailable", (*storeSuite).cancelled},
 	}
 	for _, c := range cases {
@@ -521,7 +525,7 @@ func (s *storeSuite) take(t *testing.T) {
 		want = append(want, s.create(t, NewJob(t, s.clock.Now(), alice, "due")).ID)
 		s.clock.Advance(time.Millisecond)
 	}
-	first, err := s.Store.Take(s.ctx, 3)
+	first, err := s.Store.Take(s.ctx, 3, domain.Job.Taken)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -593,7 +597,7 @@ func (s *storeSuite) takeLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.clock.Advance(claimed.LeaseTerm())
-	taken, err := s.Store.Take(s.ctx, 10)
+	taken, err := s.Store.Take(s.ctx, 10, domain.Job.Taken)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -602,7 +606,104 @@ func (s *storeSuite) takeLost(t *testing.T) {
 	}
 }
 
-func (s *storeSuite) takeAtOnce(t *testing.T) {
+// claiming is the step of a taker that claims what it takes.
+func claiming(job domain.Job, now time.Time) domain.Job {
+	claimed, err := job.Claim(now, uuid.NewString(), "w")
+	if err != nil {
+		return job.Taken(now)
+	}
+	return claimed
+}
+
+func (s *storeSuite) takeBySteps(t *testing.T) {
+	queued := s.create(t, NewJob(t, s.clock.Now(), alice, "queued"))
+	lost := s.create(t, NewJob(t, s.clock.Now(), alice, "lost"))
+	ended := s.create(t, NewJob(t, s.clock.Now(), alice, "ended"))
+	for _, id := range []string{lost.ID, ended.ID} {
+		if _, err := s.Store.Update(s.ctx, id, func(j domain.Job) (domain.Job, error) { return j.Claim(s.clock.Now(), "lost", "w") }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Store.Update(s.ctx, ended.ID, func(j domain.Job) (domain.Job, error) { return j.Cancel(s.clock.Now(), domain.ReasonCancelled) }); err != nil {
+		t.Fatal(err)
+	}
+	now := s.clock.Advance(time.Hour)
+	taken, err := s.Store.Take(s.ctx, 10, func(job domain.Job, at time.Time) domain.Job {
+		if !at.Equal(now) {
+			t.Errorf("the step is told that it is %v, want the store's time %v", at, now)
+		}
+		return claiming(job, at)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]domain.Status{queued.ID: domain.Running, lost.ID: domain.Running, ended.ID: domain.Cancelled}
+	for _, job := range taken {
+		if job.Status != want[job.ID] || job.Status == domain.Running && (job.Lease.Token == "lost" || !job.Lease.Until.Equal(now.Add(job.LeaseTerm()))) {
+			t.Errorf("job %s was taken as %s with the lease %+v, want it %s by the step", job.Name, job.Status, job.Lease, want[job.ID])
+		}
+		delete(want, job.ID)
+		s.wantStored(t, job)
+	}
+	if len(want) > 0 {
+		t.Errorf("not taken: %v", want)
+	}
+	if got := s.takeIDs(t, 10); len(got) != 0 {
+		t.Errorf("the next Take = %v, want nothing: all are leased or have ended", got)
+	}
+	s.clock.Advance(queued.LeaseTerm())
+	got, want2 := s.takeIDs(t, 10), []string{queued.ID, lost.ID}
+	slices.Sort(got)
+	slices.Sort(want2)
+	if !slices.Equal(got, want2) {
+		t.Errorf("Take after the leases = %v, want %v", got, want2)
+	}
+}
+
+func (s *storeSuite) takeStillDue(t *testing.T) {
+	job := s.create(t, NewJob(t, s.clock.Now(), alice, "due"))
+	for i := range 3 {
+		taken, err := s.Store.Take(s.ctx, 10, func(job domain.Job, _ time.Time) domain.Job {
+			job.Dispatches++
+			return job
+		})
+		if err != nil || len(taken) != 1 || taken[0].ID != job.ID || taken[0].Dispatches != i+1 {
+			t.Fatalf("Take %d = %+v, %v, want the job each time", i, taken, err)
+		}
+	}
+}
+
+func (s *storeSuite) takePanic(t *testing.T) {
+	broken := s.create(t, NewJob(t, s.clock.Now(), alice, "broken"))
+	s.clock.Advance(time.Millisecond)
+	var want []string
+	for range 3 {
+		want = append(want, s.create(t, NewJob(t, s.clock.Now(), alice, "due")).ID)
+		s.clock.Advance(time.Millisecond)
+	}
+	var got []string
+	for range 10 {
+		taken, err := s.Store.Take(s.ctx, 1, func(job domain.Job, now time.Time) domain.Job {
+			if job.ID == broken.ID {
+				panic("a bug in a step")
+			}
+			return job.Taken(now)
+		})
+		if err != nil && domain.KindOf(err) != domain.Internal {
+			t.Fatal(err)
+		}
+		got = append(got, ids(taken)...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("taken %v, want the others %v", got, want)
+	}
+	stored, err := s.Store.Get(s.ctx, broken.ID)
+	if err != nil || stored.Status != domain.Queued || stored.Dispatches != 0 {
+		t.Errorf("the job is %s after %d dispatches, %v; want it as it was", stored.Status, stored.Dispatches, err)
+	}
+}
+
+func (s *storeSuite) takeAtOnce(t *testing.T, step ports.Step) {
 	const jobs = 40
 	for range jobs {
 		s.create(t, NewJob(t, s.clock.Now(), alice, "due"))
@@ -613,7 +714,7 @@ func (s *storeSuite) takeAtOnce(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for s.ctx.Err() == nil {
-				taken, err := s.Store.Take(s.ctx, 7)
+				taken, err := s.Store.Take(s.ctx, 7, step)
 				if err != nil {
 					t.Errorf("Take: %v", err)
 					return
@@ -649,7 +750,7 @@ func (s *storeSuite) cancelled(t *testing.T) {
 	_, getErr := s.Store.Get(ctx, job.ID)
 	_, updateErr := s.Store.Update(ctx, job.ID, func(j domain.Job) (domain.Job, error) { return j, nil })
 	_, listErr := s.Store.List(ctx, ports.JobQuery{Limit: 1})
-	_, takeErr := s.Store.Take(ctx, 1)
+	_, takeErr := s.Store.Take(ctx, 1, domain.Job.Taken)
 	for method, err := range map[string]error{"Create": createErr, "Get": getErr, "Update": updateErr, "List": listErr, "Take": takeErr} {
 		if domain.KindOf(err) != domain.Unavailable || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a cancelled context = %v, want Unavailable wrapping context.Canceled", method, err)
@@ -678,7 +779,7 @@ func (s *storeSuite) list(t *testing.T, query ports.JobQuery) []string {
 
 func (s *storeSuite) takeIDs(t *testing.T, limit int) []string {
 	t.Helper()
-	jobs, err := s.Store.Take(s.ctx, limit)
+	jobs, err := s.Store.Take(s.ctx, limit, domain.Job.Taken)
 	if err != nil {
 		t.Fatal(err)
 	}

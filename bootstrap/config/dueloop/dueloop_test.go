@@ -14,6 +14,7 @@ import (
 	"github.com/jobgate/jobgate/bootstrap/config/dueloop"
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/domain/jobs"
+	"github.com/jobgate/jobgate/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // schedule has one job due, or does not answer.
 type schedule struct{ dead bool }
 
-func (s schedule) Take(ctx context.Context, _ int) ([]domain.Job, error) {
+func (s schedule) Take(ctx context.Context, _ int, _ ports.Step) ([]domain.Job, error) {
 	if s.dead {
 		<-ctx.Done()
 		return nil, domain.Wrap(ctx.Err(), domain.Unavailable, domain.ReasonUnavailable, "no answer")
