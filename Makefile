@@ -46,10 +46,12 @@ lint: ## Run the linters
 vet: ## Run go vet
 	go vet ./...
 	go vet -tags lambda.norpc ./...
+	cd testdata/peers && go vet ./...
 
 .PHONY: tidy
 tidy: ## Check that go.mod and go.sum hold what is used, and no more
 	go mod tidy -diff
+	cd testdata/peers && go mod tidy -diff
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities in what is called (skipped when their database cannot be had)
@@ -76,17 +78,18 @@ mutate: ## Switch off each check of the token verifier in turn: some test has to
 soak: ## Kill, pause and fill up real processes while clients submit, 20 times each (half an hour)
 	go test -run '^TestFaults$$' -count 1 -timeout 4h -v ./bootstrap/server -soak
 
+# Without a package go test prints what comes while it runs.
 .PHONY: bench
-bench: ## Verification of tokens and the authorizer beside bare crypto, as ratios
-	go test -run '^$$' -bench . -benchmem .
+bench: ## The table of BENCHMARKS.md: jobgate beside floors and peers, each row held, short or undecided (minutes)
+	go test -run '^TestFigures' -count 1 -figures $(or $(ROUNDS),7) -timeout 30m
+
+.PHONY: bench-full
+bench-full: ## The same with more rounds and full queues (half an hour)
+	go test -run '^TestFigures' -count 1 -figures $(or $(ROUNDS),15) -figures-full -timeout 90m
 
 .PHONY: bench-depth
 bench-depth: ## What a call of SQLite and PostgreSQL costs with 1,000,000 jobs stored, as a ratio to 1,000 (minutes, 2 GB)
 	go test -run '^$$' -bench '^BenchmarkDepth$$' -benchtime 1x -timeout 30m ./adapters/sqlstore
-
-.PHONY: bench-lambda
-bench-lambda: ## Size, cold start and warm latency of the Lambda functions beside a hello world's, as ratios
-	go test -run '^TestLambdaFigures$$' -count 1 -v -timeout 20m . -lambda
 
 .PHONY: functions
 functions: $(FUNCTIONS:%=dist/%/bootstrap) ## Build the Lambda functions into dist/<function>/bootstrap (ARCH=arm64, amd64)

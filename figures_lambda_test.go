@@ -137,11 +137,15 @@ func TestFiguresLambda(t *testing.T) { //nolint:paralleltest // it measures
 		cold := func(name, artefact string, env map[string]string) contender {
 			return contender{name: name, measure: func() sample { return sample{"ms": l.coldStart(artefact, env)} }}
 		}
-		node := newNodePeer(t, "jwtverify", "authorizer.mjs")
-		peer := contender{name: "Node authorizer", missing: node.missing}
-		if node.missing == "" {
+		dir, missing := npmPeer(t, "jwtverify")
+		peer := contender{name: "Node authorizer", missing: missing}
+		if missing == "" {
+			node, err := exec.LookPath("node")
+			if err != nil {
+				t.Fatal(err)
+			}
 			artefact := filepath.Join(t.TempDir(), "bootstrap")
-			script := fmt.Sprintf("#!/bin/sh\nexec '%s' '%s'\n", node.program, node.script)
+			script := fmt.Sprintf("#!/bin/sh\nexec '%s' '%s'\n", node, filepath.Join(dir, "authorizer.mjs"))
 			if err := os.WriteFile(artefact, []byte(script), 0o700); err != nil {
 				t.Fatal(err)
 			}

@@ -55,6 +55,27 @@ func runPeerWith(t *testing.T, stdin, binary string, args ...string) sample {
 	return s
 }
 
+// npmPeer installs a peer for Node, as its lock file says, in a directory of the test's own.
+func npmPeer(t *testing.T, name string) (dir, missing string) {
+	t.Helper()
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "", program
+		}
+	}
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(peersModule, name))); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Logf("%s: %v\n%s", cmd, err, out)
+		return "", "its npm packages"
+	}
+	return dir, ""
+}
+
 // cpuOf is the time that the threads of a process have had of the processors. It is finer than the ticks of the usual
 // counters (https://docs.kernel.org/scheduler/sched-stats.html), and known on Linux alone: elsewhere it is 0.
 func cpuOf(t *testing.T, pid int) (total time.Duration) {

@@ -1,8 +1,6 @@
 package jobgate_test
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,7 +23,7 @@ const (
 func TestFiguresTokens(t *testing.T) { //nolint:paralleltest // it measures
 	rounds := needFigures(t)
 	peer, missing := buildPeer(t, "tokens")
-	node := newNodePeer(t, "jwtverify", "main.mjs")
+	node, lacks := npmPeer(t, "jwtverify")
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		t.Run(alg, func(t *testing.T) {
 			c := newTokenCost(t, alg, tokenCount)
@@ -45,9 +43,9 @@ func TestFiguresTokens(t *testing.T) { //nolint:paralleltest // it measures
 				{name: "golang-jwt + keyfunc", measure: library("keyfunc"), missing: missing},
 				{name: "simple Go authorizer", measure: library("authorizer"), missing: missing},
 				{name: "go-oidc", measure: library("go-oidc"), missing: missing},
-				{name: "aws-jwt-verify", missing: node.missing, measure: func() sample {
+				{name: "aws-jwt-verify", missing: lacks, measure: func() sample {
 					return c.besideBare(func() sample {
-						return runPeerWith(t, strings.Join(c.tokens, "\n"), node.program, node.script,
+						return runPeerWith(t, strings.Join(c.tokens, "\n"), "node", filepath.Join(node, "main.mjs"),
 							c.issuer, oidctest.Audience, c.keys, strconv.FormatInt(tokenSpan.Milliseconds(), 10))
 					})
 				}},
@@ -127,31 +125,4 @@ func (c *tokenCost) besideBare(measure func() sample) sample {
 	perBare := float64(bare.Nanoseconds()) / (8 * tokenCount)
 	s["ratio"], s["beyond"], s["bare"] = s["ns"]/perBare, (s["ns"]-perBare)/1e3, perBare/1e3
 	return s
-}
-
-// A nodePeer is a peer that Node runs, with its packages installed.
-type nodePeer struct{ program, script, missing string }
-
-// newNodePeer installs what a folder of the peers asks for, in a copy of it.
-func newNodePeer(t *testing.T, name, script string) nodePeer {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		return nodePeer{missing: "node"}
-	}
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		return nodePeer{missing: "npm"}
-	}
-	dir := filepath.Join(t.TempDir(), name)
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(peersModule, name))); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Logf("npm ci: %v\n%s", err, out)
-		return nodePeer{missing: "the packages of " + name}
-	}
-	return nodePeer{program: node, script: filepath.Join(dir, script)}
 }
