@@ -2,121 +2,138 @@ package httpapi
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/jobgate/jobgate/domain"
 	"github.com/jobgate/jobgate/ports"
 )
 
-// document is a job as callers see it, without its payload and output, which are spliced in as they are. How a job is
-// leased, checked and dispatched is not theirs to build on.
-type document struct {
-	ID              string        `json:"id"`
-	Name            string        `json:"name"`
-	Status          domain.Status `json:"status"`
-	Reason          domain.Reason `json:"reason,omitzero"`
-	Owner           *owner        `json:"owner,omitzero"`
-	Attempts        int           `json:"attempts"`
-	MaxAttempts     int           `json:"max_attempts"`
-	CancelRequested bool          `json:"cancel_requested,omitzero"`
-	Progress        *progress     `json:"progress,omitzero"`
-	CreatedAt       string        `json:"created_at"`
-	UpdatedAt       string        `json:"updated_at"`
-	DueAt           string        `json:"due_at"`
-	FinishedAt      string        `json:"finished_at,omitzero"`
-	ExpiresAt       string        `json:"expires_at,omitzero"`
-	History         []attempt     `json:"history,omitzero"`
-}
+// document is a JSON object that is being written: of a job as callers see it, or of a page of them. How a job is leased,
+// checked and dispatched is not theirs to build on.
+type document []byte
 
-type owner struct {
-	Issuer  string `json:"issuer"`
-	Subject string `json:"subject"`
-}
+// documentRoom is room for most documents of a job without its payload and output.
+const documentRoom = 512
 
-type progress struct {
-	Percent int    `json:"percent"`
-	Message string `json:"message,omitzero"`
-}
-
-type attempt struct {
-	Number    int    `json:"number"`
-	StartedAt string `json:"started_at"`
-	EndedAt   string `json:"ended_at,omitzero"`
-	Worker    string `json:"worker,omitzero"`
-	Error     string `json:"error,omitzero"`
-}
-
-// summary is a job's document as a listing has it: what grows with the job is left away, because a page of the largest
+// summary writes a job's document as a listing has it: what grows with the job is left away, because a page of the largest
 // jobs would exceed the 6 MB of a Lambda function's answer many times over.
-func summary(job domain.Job) document {
-	d := document{
-		ID: job.ID, Name: job.Name, Status: job.Status, Reason: job.Reason,
-		Attempts: job.Attempts, MaxAttempts: job.Retry.Attempts, CancelRequested: job.CancelRequested,
-		CreatedAt: stamp(job.CreatedAt), UpdatedAt: stamp(job.UpdatedAt), DueAt: stamp(job.DueAt),
-		FinishedAt: stamp(job.FinishedAt), ExpiresAt: stamp(job.ExpiresAt),
-	}
+func (d *document) summary(job domain.Job) {
+	d.text("id", job.ID)
+	d.text("name", job.Name)
+	d.text("status", string(job.Status))
+	d.optional("reason", string(job.Reason))
 	if !job.Owner.IsZero() {
-		d.Owner = &owner{job.Owner.Issuer, job.Owner.Subject}
+		d.object("owner")
+		d.text("issuer", job.Owner.Issuer)
+		d.text("subject", job.Owner.Subject)
+		d.end()
+	}
+	d.number("attempts", job.Attempts)
+	d.number("max_attempts", job.Retry.Attempts)
+	if job.CancelRequested {
+		d.raw("cancel_requested", []byte("true"))
 	}
 	if job.Progress != (domain.Progress{}) {
-		d.Progress = &progress{job.Progress.Percent, job.Progress.Message}
+		d.object("progress")
+		d.number("percent", job.Progress.Percent)
+		d.optional("message", job.Progress.Message)
+		d.end()
 	}
-	return d
+	d.time("created_at", job.CreatedAt)
+	d.time("updated_at", job.UpdatedAt)
+	d.time("due_at", job.DueAt)
+	d.time("finished_at", job.FinishedAt)
+	d.time("expires_at", job.ExpiresAt)
 }
 
 // encodeJob returns a job's whole document. Payload and output are in it byte for byte.
 func encodeJob(job domain.Job) []byte {
-	d := summary(job)
-	d.History = make([]attempt, 0, len(job.History)) // there, if empty
+	d := make(document, 0, documentRoom+len(job.Payload)+len(job.Output))
+	d.begin()
+	d.summary(job)
+	d.list("history") // there, if empty
 	for _, h := range job.History {
-		d.History = append(d.History, attempt{
-			Number: h.Number, StartedAt: stamp(h.StartedAt), EndedAt: stamp(h.EndedAt), Worker: h.Worker, Error: h.Error,
-		})
+		d.begin()
+		d.number("number", h.Number)
+		d.time("started_at", h.StartedAt)
+		d.time("ended_at", h.EndedAt)
+		d.optional("worker", h.Worker)
+		d.optional("error", h.Error)
+		d.end()
 	}
-	return splice(splice(encode(d), "payload", job.Payload), "output", job.Output)
-}
-
-// splice adds a member to an object, its value as it is; nil adds none.
-func splice(object []byte, name string, value []byte) []byte {
-	if value == nil {
-		return object
-	}
-	object = slices.Grow(object, len(name)+len(value)+len(`,"":`))
-	object = append(object[:len(object)-1], `,"`+name+`":`...)
-	object = append(object, value...)
-	return append(object, '}')
+	d.endList()
+	d.raw("payload", job.Payload)
+	d.raw("output", job.Output)
+	d.end()
+	return d
 }
 
 func encodePage(page ports.JobPage) []byte {
-	out := struct {
-		Jobs       []document `json:"jobs"`
-		NextCursor string     `json:"next_cursor,omitzero"`
-	}{make([]document, 0, len(page.Jobs)), formatCursor(page.Next)}
+	d := make(document, 0, documentRoom*(len(page.Jobs)+1))
+	d.begin()
+	d.list("jobs")
 	for _, job := range page.Jobs {
-		out.Jobs = append(out.Jobs, summary(job))
+		d.begin()
+		d.summary(job)
+		d.end()
 	}
-	return encode(out)
+	d.endList()
+	d.optional("next_cursor", formatCursor(page.Next))
+	d.end()
+	return d
 }
 
-func encode(v any) []byte {
-	data, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true)) // a worker's name may be anything
-	if err != nil {
-		panic("httpapi: strings and numbers do not encode: " + err.Error())
-	}
-	return data
+// begin begins an object in a list, or the document.
+func (d *document) begin() {
+	d.comma()
+	*d = append(*d, '{')
 }
 
-// stamp writes a time as RFC 3339 in UTC with milliseconds, as exact as jobs keep it; the zero time is "".
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
+func (d *document) end()               { *d = append(*d, '}') }
+func (d *document) endList()           { *d = append(*d, ']') }
+func (d *document) object(name string) { *d = append(d.member(name), '{') }
+func (d *document) list(name string)   { *d = append(d.member(name), '[') }
+
+// text writes a string. What is no UTF-8 in it, as a worker's name may be anything, becomes U+FFFD.
+func (d *document) text(name, value string) {
+	*d, _ = jsontext.AppendQuote(d.member(name), value) // its error tells of U+FFFD
+}
+
+func (d *document) optional(name, value string) {
+	if value != "" {
+		d.text(name, value)
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+func (d *document) number(name string, n int) { *d = strconv.AppendInt(d.member(name), int64(n), 10) }
+
+// time writes a time as RFC 3339 in UTC with milliseconds, as exact as jobs keep it; the zero time is left out.
+func (d *document) time(name string, t time.Time) {
+	if !t.IsZero() {
+		*d = append(t.UTC().AppendFormat(append(d.member(name), '"'), "2006-01-02T15:04:05.000Z"), '"')
+	}
+}
+
+// raw writes JSON as it is; nil is left out.
+func (d *document) raw(name string, value []byte) {
+	if value != nil {
+		*d = append(d.member(name), value...)
+	}
+}
+
+// member appends what is in front of a value. Our names need no escapes.
+func (d *document) member(name string) []byte {
+	d.comma()
+	return append(append(append(*d, '"'), name...), `":`...)
+}
+
+func (d *document) comma() {
+	if n := len(*d); n > 0 && (*d)[n-1] != '{' && (*d)[n-1] != '[' {
+		*d = append(*d, ',')
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
@@ -124,5 +141,5 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON that may not be sniffed is no page; a client that is gone is not told
+	_, _ = w.Write(body) // a client that is gone is not told
 }

@@ -26,68 +26,73 @@ const Schema = "1"
 
 const specVersion = "1.0"
 
-// event is a message of ours without its data, which is spliced in as it is.
-type event struct {
-	SpecVersion     string `json:"specversion"`
-	ID              string `json:"id"`
-	Type            string `json:"type"`
-	Source          string `json:"source"`
-	Subject         string `json:"subject,omitzero"`
-	Time            string `json:"time"`
-	TraceParent     string `json:"traceparent,omitzero"`
-	Schema          string `json:"jobgateschema"`
-	DataContentType string `json:"datacontenttype,omitzero"`
-}
-
-const dataMember = `,"data":`
-
 // Encode returns the message about job, as a producer named source, a non-empty URI-reference. The payload is in it
 // byte for byte. Internal when the job cannot be put into JSON: its payload is none, or a member is no UTF-8.
 func Encode(job domain.Job, source string) ([]byte, error) {
-	head, err := encodeHead(job, source)
-	if err != nil || job.Payload == nil {
-		return head, err
+	message, err := appendHead(make([]byte, 0, headRoom+len(job.Payload)), job, source)
+	if err != nil {
+		return nil, err
 	}
-	if !jsontext.Value(job.Payload).IsValid(jsontext.AllowDuplicateNames(true)) {
-		return nil, domain.Errorf(domain.Internal, domain.ReasonInternal, "the payload of job %s is no JSON", job.ID)
+	if job.Payload != nil {
+		if !jsontext.Value(job.Payload).IsValid(jsontext.AllowDuplicateNames(true)) {
+			return nil, domain.Errorf(domain.Internal, domain.ReasonInternal, "the payload of job %s is no JSON", job.ID)
+		}
+		message = append(append(message, dataMember...), job.Payload...)
 	}
-	message := make([]byte, 0, size(head, job))
-	message = append(message, head[:len(head)-1]...)
-	message = append(message, dataMember...)
-	message = append(message, job.Payload...)
 	return append(message, '}'), nil
 }
 
 // Size is the length of what Encode would return, in bytes, and costs nothing that grows with the payload.
 func Size(job domain.Job, source string) (int, error) {
-	head, err := encodeHead(job, source)
+	message, err := appendHead(make([]byte, 0, headRoom), job, source)
 	if err != nil {
 		return 0, err
 	}
-	return size(head, job), nil
-}
-
-func size(head []byte, job domain.Job) int {
-	if job.Payload == nil {
-		return len(head)
-	}
-	return len(head) + len(dataMember) + len(job.Payload)
-}
-
-func encodeHead(job domain.Job, source string) ([]byte, error) {
-	e := event{
-		SpecVersion: specVersion, ID: job.ID, Type: job.Name, Source: source, Subject: Subject(job.Owner),
-		Time: job.CreatedAt.UTC().Format(time.RFC3339Nano), TraceParent: job.TraceParent, Schema: Schema,
-	}
+	n := len(message) + len("}")
 	if job.Payload != nil {
-		e.DataContentType = "application/json"
+		n += len(dataMember) + len(job.Payload)
 	}
-	head, err := json.Marshal(e)
-	if err != nil {
-		return nil, domain.Wrap(err, domain.Internal, domain.ReasonInternal, "encode the message about job %s", job.ID)
-	}
-	return head, nil
+	return n, nil
 }
+
+const (
+	dataMember = `,"data":`
+	headRoom   = 512 // for a message without its data, as a rule
+)
+
+// appendHead appends a message of ours up to its data, without the bracket that ends it.
+func appendHead(message []byte, job domain.Job, source string) ([]byte, error) {
+	var failed error
+	member := func(name, value string) {
+		message = append(message, name...)
+		var err error
+		if message, err = jsontext.AppendQuote(message, value); err != nil {
+			failed = err
+		}
+	}
+	member(`{"specversion":`, specVersion)
+	member(`,"id":`, job.ID)
+	member(`,"type":`, job.Name)
+	member(`,"source":`, source)
+	if subject := Subject(job.Owner); subject != "" {
+		member(`,"subject":`, subject)
+	}
+	message = append(message, `,"time":"`...)
+	message = append(job.CreatedAt.UTC().AppendFormat(message, time.RFC3339Nano), '"')
+	if job.TraceParent != "" {
+		member(`,"traceparent":`, job.TraceParent)
+	}
+	member(`,"jobgateschema":`, Schema)
+	if job.Payload != nil {
+		member(`,"datacontenttype":`, "application/json")
+	}
+	if failed != nil {
+		return nil, domain.Wrap(failed, domain.Internal, domain.ReasonInternal, "encode the message about job %s", job.ID)
+	}
+	return message, nil
+}
+
+var subjectEscapes = strings.NewReplacer("%", "%25", "|", "%7C")
 
 // Subject is how a message names an owner: issuer, "|", subject, where "%" and "|" of the issuer are
 // percent-encoded. So the first "|" parts the two, and what follows it is the subject as its issuer wrote it. Nobody
@@ -96,7 +101,7 @@ func Subject(owner domain.Identity) string {
 	if owner.IsZero() {
 		return ""
 	}
-	return strings.NewReplacer("%", "%25", "|", "%7C").Replace(owner.Issuer) + "|" + owner.Subject
+	return subjectEscapes.Replace(owner.Issuer) + "|" + owner.Subject
 }
 
 // Origin is where a message came from.

@@ -28,8 +28,11 @@ func Decode(data []byte, v any) error {
 	if offset := tooDeep(data); offset >= 0 {
 		return malformed("arrays and objects are nested more than %d deep, at byte %d", MaxDepth, offset)
 	}
-	return translate(json.Unmarshal(data, v, json.RejectUnknownMembers(true), json.WithUnmarshalers(json.UnmarshalFromFunc(refuseNull))))
+	return translate(json.Unmarshal(data, v, strict))
 }
+
+// strict is made once: with each set of unmarshalers the library keeps what it has found out about types.
+var strict = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmarshalers(json.UnmarshalFromFunc(refuseNull)))
 
 func refuseNull(d *jsontext.Decoder, v any) error {
 	switch v.(type) {
