@@ -159,32 +159,50 @@ func (b *Broker) keep(ctx context.Context) {
 // publish has the message put into the queue by the broker and waits for its confirm. While there is no connection it fails
 // at once.
 func (b *Broker) publish(ctx context.Context, queue string, m amqp.Publishing) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
 	if ctx.Err() != nil {
 		return translate(ctx.Err())
 	}
+	timer := time.NewTimer(publishTimeout)
+	defer timer.Stop()
 	select {
 	case b.inFlight <- struct{}{}:
 	case <-ctx.Done():
 		return translate(ctx.Err())
+	case <-timer.C:
+		return errUnconfirmed
 	}
-	done := make(chan error, 1)
-	// A goroutine, because neither a write nor a confirm heeds a context. It ends with the connection at the latest.
-	err := b.state.use(func(l *link) {
-		defer func() { <-b.inFlight }()
-		done <- l.publish(queue, m)
-	})
+	l, err := b.state.begin()
 	if err != nil {
 		<-b.inFlight
 		return err
 	}
-	select {
-	case err := <-done:
+	confirm, err := l.publish(queue, m)
+	if err != nil {
+		b.ended()
 		return err
-	case <-ctx.Done():
-		return translate(ctx.Err())
 	}
+	where := address{queue, m.MessageId}
+	select {
+	case <-confirm.Done():
+		defer b.ended()
+		return l.outcome(where, confirm)
+	case <-ctx.Done():
+		err = translate(ctx.Err())
+	case <-timer.C:
+		err = errUnconfirmed
+	}
+	// The message is in flight still. The goroutine ends with the connection at the latest.
+	go func() {
+		defer b.ended()
+		l.abandon(where, confirm)
+	}()
+	return err
+}
+
+// ended is called when a message that was published is not in flight any more.
+func (b *Broker) ended() {
+	<-b.inFlight
+	b.state.published.Done()
 }
 
 // state is the connection that is there, or why there is none.
@@ -193,7 +211,7 @@ type state struct {
 	link      *link
 	err       error
 	changed   chan struct{}
-	published sync.WaitGroup // calls of use that go on
+	published sync.WaitGroup // what has begun and not ended
 }
 
 func (s *state) gain(l *link)   { s.change(l, nil) }
@@ -208,16 +226,15 @@ func (s *state) change(l *link, err error) {
 	s.link, s.err, s.changed = l, err, make(chan struct{})
 }
 
-// use calls f, in a goroutine, with the connection that is there.
-func (s *state) use(f func(*link)) error {
+// begin returns the connection that is there, and counts what is published with it.
+func (s *state) begin() (*link, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == nil {
-		return s.err
+		return nil, s.err
 	}
-	l := s.link
-	s.published.Go(func() { f(l) })
-	return nil
+	s.published.Add(1)
+	return s.link, nil
 }
 
 func (s *state) ready(ctx context.Context) error {

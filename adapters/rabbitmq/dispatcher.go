@@ -31,6 +31,10 @@ func (d *Dispatcher) Fits(job domain.Job) error {
 	if err != nil {
 		return err
 	}
+	return fits(size)
+}
+
+func fits(size int) error {
 	if size > maxMessage {
 		return domain.Errorf(domain.TooLarge, domain.ReasonTooLarge, "the job's message has %d bytes, at most %d can be handed over", size, maxMessage)
 	}
@@ -40,11 +44,11 @@ func (d *Dispatcher) Fits(job domain.Job) error {
 // Dispatch implements ports.JobDispatcher. It takes at most 5 s, and none while there is no connection: then it fails at
 // once. Any number of calls wait for their confirms at the same time, of which 256 are in flight.
 func (d *Dispatcher) Dispatch(ctx context.Context, job domain.Job) error {
-	if err := d.Fits(job); err != nil {
-		return err
-	}
 	body, err := cloudevent.Encode(job, d.source)
 	if err != nil {
+		return err
+	}
+	if err := fits(len(body)); err != nil {
 		return err
 	}
 	return d.broker.publish(ctx, d.broker.queue, amqp.Publishing{

@@ -10,13 +10,14 @@ import (
 )
 
 var (
-	errURL        = domain.Errorf(domain.Invalid, domain.ReasonInvalidFields, "the broker's URL is none, or not one of amqp:// or amqps://")
-	errNotYet     = unavailable("the broker is not connected yet")
-	errLost       = unavailable("the connection to the broker was lost")
-	errClosed     = unavailable("the connection to the broker was closed")
-	errRefused    = unavailable("the broker refused the job")
-	errUnroutable = unavailable("the broker had no queue for the job")
-	errBlocked    = unavailable("the broker is short of memory or disk and takes no jobs")
+	errURL         = domain.Errorf(domain.Invalid, domain.ReasonInvalidFields, "the broker's URL is none, or not one of amqp:// or amqps://")
+	errNotYet      = unavailable("the broker is not connected yet")
+	errLost        = unavailable("the connection to the broker was lost")
+	errClosed      = unavailable("the connection to the broker was closed")
+	errRefused     = unavailable("the broker refused the job")
+	errUnroutable  = unavailable("the broker had no queue for the job")
+	errUnconfirmed = unavailable("the broker did not confirm in time")
+	errBlocked     = unavailable("the broker is short of memory or disk and takes no jobs")
 )
 
 func unavailable(message string) *domain.Error {

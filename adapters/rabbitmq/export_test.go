@@ -1,6 +1,9 @@
 package rabbitmq
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 // OpenWith is Open with other times: how long a returned message waits, and how often a queue that is not there is
 // looked for.
@@ -19,3 +22,9 @@ var Translate = translate
 
 // Patience is how long a message that is to be delivered again is held.
 var Patience = patience
+
+// MaxWrite is the most that is written to a connection at once.
+const MaxWrite = maxWrite
+
+// Gather returns the connection that the client of a broker gets to write to.
+func Gather(conn net.Conn) net.Conn { return gather(impatientConn{conn}) }

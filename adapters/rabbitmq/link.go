@@ -92,9 +92,9 @@ func (l *link) connect(ctx context.Context, b *Broker, name string) error {
 			if err != nil {
 				return nil, err
 			}
-			l.raw = raw
-			stop = context.AfterFunc(ctx, func() { raw.Close() }) // the handshakes of TLS and AMQP heed no context
-			return impatientConn{raw}, nil
+			l.raw = gather(impatientConn{raw})
+			stop = context.AfterFunc(ctx, func() { l.raw.Close() }) // the handshakes of TLS and AMQP heed no context
+			return l.raw, nil
 		},
 	})
 	stop()
@@ -104,28 +104,6 @@ func (l *link) connect(ctx context.Context, b *Broker, name string) error {
 	l.conn = conn
 	return nil
 }
-
-// impatientConn fails where the other side neither reads nor writes, for the client waits for either without a bound.
-type impatientConn struct{ net.Conn }
-
-func (c impatientConn) Read(p []byte) (int, error) {
-	if err := c.Conn.SetReadDeadline(time.Now().Add(maxSilence)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(p)
-}
-
-func (c impatientConn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
-
-// The deadlines are this type's own.
-func (c impatientConn) SetDeadline(time.Time) error      { return nil }
-func (c impatientConn) SetReadDeadline(time.Time) error  { return nil }
-func (c impatientConn) SetWriteDeadline(time.Time) error { return nil }
 
 // declare creates our queues where they are not there.
 func (b *Broker) declare(ch *amqp.Channel) error {
@@ -197,26 +175,20 @@ func (l *link) watch(ctx context.Context) error {
 	}
 }
 
-// publish puts one message into a queue and waits for the broker to confirm it or for the link to end.
-func (l *link) publish(queue string, m amqp.Publishing) error {
+// publish hands one message over, to be put into a queue. It waits for nothing.
+func (l *link) publish(queue string, m amqp.Publishing) (*amqp.DeferredConfirmation, error) {
 	if l.blocked.Load() {
-		return errBlocked
+		return nil, errBlocked
 	}
 	m.DeliveryMode = amqp.Persistent
 	confirm, err := l.ch.PublishWithDeferredConfirm("", queue, true, false, m)
-	if err != nil {
-		return translate(err)
-	}
-	timer := time.NewTimer(confirmTimeout)
-	defer timer.Stop()
-	select {
-	case <-confirm.Done():
-	case <-timer.C:
-		l.breakOff(errLost)
-		return errLost
-	}
+	return confirm, translate(err)
+}
+
+// outcome returns what became of a message, once its confirm is there or the link has ended.
+func (l *link) outcome(a address, confirm *amqp.DeferredConfirmation) error {
 	switch {
-	case l.returned(address{queue, m.MessageId}):
+	case l.returned(a):
 		// A queue of ours was deleted. A new link declares it again; what else is in flight goes nowhere either.
 		l.breakOff(errUnroutable)
 		return errUnroutable
@@ -226,6 +198,18 @@ func (l *link) publish(queue string, m amqp.Publishing) error {
 		return errLost
 	default:
 		return errRefused
+	}
+}
+
+// abandon is for a confirm that nobody waits for any more. It returns when it is there, or the link ends.
+func (l *link) abandon(a address, confirm *amqp.DeferredConfirmation) {
+	timer := time.NewTimer(confirmTimeout)
+	defer timer.Stop()
+	select {
+	case <-confirm.Done():
+		_ = l.outcome(a, confirm) // it may end the link
+	case <-timer.C:
+		l.breakOff(errLost)
 	}
 }
 

@@ -448,9 +448,16 @@ func testGiveBack(t *testing.T, url string) {
 	})
 	<-begun
 	<-begun
-	time.AfterFunc(300*time.Millisecond, func() { close(release) })
-	stop()
-	eventually(t, "return of 6 messages", func() bool { return other.ready(queue)+other.ready(legacy) == 6 })
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	six := func() bool { return other.ready(queue)+other.ready(legacy) == 6 }
+	eventually(t, "return of 6 messages while 2 are worked on", six)
+	close(release)
+	<-stopped
+	eventually(t, "acknowledgement of those 2", six)
 }
 
 func testDeletedUnderConsumer(t *testing.T, url string) {
