@@ -70,10 +70,9 @@ func (s *Store) Update(ctx context.Context, id string, decide func(domain.Job) (
 	if err != nil {
 		return domain.Job{}, err
 	}
-	changed = clone(changed)
 	changed.Revision = job.Revision + 1
-	s.jobs[id] = changed
-	return clone(changed), nil
+	s.jobs[id] = clone(changed)
+	return changed, nil
 }
 
 // List returns one page of jobs, newest first.
