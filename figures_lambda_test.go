@@ -14,9 +14,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -131,6 +133,7 @@ func TestFiguresLambda(t *testing.T) { //nolint:paralleltest // it measures
 		}
 		figures.run(max(rounds, minRounds)) // which all come to the same
 		figures.report(t)
+		reportLinked(t, "auth", "jobs", "worker")
 	})
 
 	t.Run("cold start", func(t *testing.T) {
@@ -213,6 +216,83 @@ func TestFiguresLambda(t *testing.T) { //nolint:paralleltest // it measures
 		figures.run(rounds)
 		figures.report(t)
 	})
+}
+
+// linked are the parts of a function that are told apart in its binary, by what the names of their symbols begin with; of
+// two that fit, the first counts.
+var linked = []struct{ what, prefix string }{
+	{"SDK: DynamoDB", "github.com/aws/aws-sdk-go-v2/service/dynamodb"},
+	{"SDK: SNS", "github.com/aws/aws-sdk-go-v2/service/sns"},
+	{"SDK: SQS", "github.com/aws/aws-sdk-go-v2/service/sqs"},
+	{"SDK: what they share", "github.com/aws/aws-sdk-go-v2"},
+	{"SDK: what they share", "github.com/aws/smithy-go"},
+	{"aws-lambda-go", "github.com/aws/aws-lambda-go"},
+	{"go-json-experiment", "github.com/go-json-experiment"},
+	{"keyfunc, golang-jwt", "github.com/MicahParks"},
+	{"keyfunc, golang-jwt", "github.com/golang-jwt"},
+	{"zap", "go.uber.org"},
+	{"jobgate", "github.com/jobgate"},
+	{"net, HTTP, TLS", "net/"}, {"net, HTTP, TLS", "net."}, {"net, HTTP, TLS", "vendor/"}, {"net, HTTP, TLS", "crypto/tls"},
+	{"crypto", "crypto"}, {"math/big", "math/big"},
+	{"runtime", "runtime"}, {"runtime", "internal/"},
+	{"the rest", ""},
+}
+
+// reportLinked prints what the symbols of each function take in its file, in KiB, by where they come from.
+func reportLinked(t *testing.T, functions ...string) {
+	t.Helper()
+	sizes := map[string]map[string]int{}
+	for _, name := range functions {
+		binary := filepath.Join(t.TempDir(), name)
+		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-trimpath", "-o", binary, "./bootstrap/cmd/"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		file, err := os.Stat(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		symbols, err := exec.CommandContext(t.Context(), "go", "tool", "nm", "-size", binary).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(symbols)) {
+			// An address, which what is undefined has not, a size, a kind, and the name; b and B take room in memory alone.
+			fields := strings.Fields(line)
+			if len(fields) < 4 || strings.EqualFold(fields[2], "b") {
+				continue
+			}
+			size, err := strconv.Atoi(fields[1])
+			if err != nil || int64(size) > file.Size() { // crypto's buffer of 32 MiB, which is zero and not in the file
+				continue
+			}
+			symbol := strings.TrimLeft(strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(fields[3], "type:"), "go:"), "itab."), ".*")
+			for _, part := range linked {
+				if strings.HasPrefix(symbol, part.prefix) {
+					if sizes[part.what] == nil {
+						sizes[part.what] = map[string]int{}
+					}
+					sizes[part.what][name] += size
+					break
+				}
+			}
+		}
+	}
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(table, "symbols, KiB\t%s\n", strings.Join(functions, "\t"))
+	for _, what := range slices.Sorted(maps.Keys(sizes)) {
+		_, _ = fmt.Fprint(table, what)
+		for _, name := range functions {
+			_, _ = fmt.Fprintf(table, "\t%d", sizes[what][name]>>10)
+		}
+		_, _ = fmt.Fprintln(table)
+	}
+	if err := table.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = fmt.Fprintln(os.Stdout, text.String())
 }
 
 // coldStart is the median time from the start of a process to its first poll of the Runtime API, in milliseconds.
