@@ -34,8 +34,8 @@ type Options struct {
 	// PostgreSQL.
 	Exclusive bool
 
-	// Report is told what no caller learns: a row that cannot be read, or whose job cannot be taken. It is called from several goroutines and must not
-	// block. May be nil.
+	// Report is told what no caller learns: a row that cannot be read, or whose job cannot be taken. It is called from
+	// several goroutines and must not block. May be nil.
 	Report func(error)
 }
 
