@@ -84,8 +84,8 @@ bench: ## The table of BENCHMARKS.md: jobgate beside floors and peers, each row 
 	go test -run '^TestFigures' -count 1 -figures $(or $(ROUNDS),7) -timeout 30m
 
 .PHONY: bench-full
-bench-full: ## The same with more rounds and full queues (half an hour)
-	go test -run '^TestFigures' -count 1 -figures $(or $(ROUNDS),15) -figures-full -timeout 90m
+bench-full: ## The same with more rounds and full queues (an hour or so)
+	go test -run '^TestFigures' -count 1 -figures $(or $(ROUNDS),15) -figures-full -timeout 180m
 
 .PHONY: bench-depth
 bench-depth: ## What a call of SQLite and PostgreSQL costs with 1,000,000 jobs stored, as a ratio to 1,000 (minutes, 2 GB)
