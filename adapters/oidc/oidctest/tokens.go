@@ -357,6 +357,7 @@ func (l *Lab) malleable() []row {
 		{"stray bits in the signature", "RFC 4648 §3.5", malformed, whole[:len(whole)-1] + string(nextLetter(whole[len(whole)-1]))},
 		{"the letters of plain base64", "RFC 7515 §2", malformed, header + "." + payload + "." + plainLetters(signature)},
 		{"a line end within", "RFC 7515 §2", malformed, header[:8] + "\r\n" + header[8:] + "." + payload + "." + signature},
+		{"a carriage return within", "RFC 7515 §2", malformed, header[:8] + "\r" + header[8:] + "." + payload + "." + signature},
 		{"RSA with a byte more", "RFC 8017 §8.2.2", unsigned, rs.with(append([]byte{0}, rs.signature...))},
 		{"RSA with a byte less", "RFC 8017 §8.2.2", unsigned, rs.with(rs.signature[:255])},
 		{"RSA with the modulus added", "RFC 8017 §5.2.2", unsigned, rs.with(new(big.Int).Add(new(big.Int).SetBytes(rs.signature), l.rsa.rsa().N).Bytes())},
