@@ -198,7 +198,7 @@ func (g *tokenGate) send(t *testing.T, token oidctest.Token, address string) {
 	head := "GET /jobs HTTP/1.1\r\nHost: " + address + "\r\nConnection: close\r\nAuthorization: Bearer " + token.Raw + "\r\n\r\n"
 	want := http.StatusUnauthorized
 	switch {
-	case strings.Contains(token.Raw, "\x00") || strings.Contains(token.Raw, "\r\n"):
+	case strings.ContainsAny(token.Raw, "\x00\r"):
 		want = http.StatusBadRequest // no header field at all
 	case len(head) > 10240:
 		want = http.StatusRequestHeaderFieldsTooLarge
