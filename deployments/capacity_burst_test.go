@@ -56,25 +56,20 @@ func (b burst) drain() drained {
 		d       drained
 		all     = make([]simJob, b.jobs)
 		queue   = make([]sqsMessage, 0, 2*b.jobs)
-		agenda  = map[int][]int32{}
-		oldest  int
+		checks  = agenda{jobs: map[int][]int32{}}
 		waiting []polled // for the function
 		running int
 		ends    = map[int][]polled{}
 		open    = b.jobs
 		now     int
 	)
-	plan := func(id int32) {
-		at := max(now+1, ticks(time.Duration(all[id].check)*time.Millisecond))
-		agenda[at] = append(agenda[at], id)
-	}
 	policy := domain.DefaultRetryPolicy
 	policy.Timeout = max(policy.Timeout, b.takes)
 	for id := range all {
 		j := domain.Job{Status: domain.Queued, Retry: policy, DueAt: epoch, CheckAt: epoch}.Taken(epoch)
 		all[id].set(j)
 		queue = append(queue, sqsMessage{job: int32(id)})
-		plan(int32(id))
+		checks.plan(int32(id), all, now)
 	}
 	receive := func() (sqsMessage, bool) {
 		for len(queue) > 0 {
@@ -110,22 +105,16 @@ func (b burst) drain() drained {
 		}
 		delete(ends, now)
 		if now > 0 && now%ticks(b.every) == 0 {
-			for taken := 0; taken < b.pass && oldest <= now; {
-				list := agenda[oldest]
-				if len(list) == 0 {
-					delete(agenda, oldest)
-					oldest++
-					continue
+			for range b.pass {
+				id, ok := checks.next(all, now)
+				if !ok {
+					break
 				}
-				id := list[0]
-				agenda[oldest] = list[1:]
-				if sim := &all[id]; !sim.status.Finished() && ticks(time.Duration(sim.check)*time.Millisecond) <= oldest {
-					sim.set(sim.job(policy).Taken(at(ms)))
-					plan(id)
-					queue = append(queue, sqsMessage{job: id})
-					d.again++
-					taken++
-				}
+				sim := &all[id]
+				sim.set(sim.job(policy).Taken(at(ms)))
+				checks.plan(id, all, now)
+				queue = append(queue, sqsMessage{job: id})
+				d.again++
 			}
 		}
 		// What waited too long is visible again.
@@ -173,7 +162,7 @@ func (b burst) drain() drained {
 					continue // finished
 				}
 				sim.set(j)
-				plan(m.job)
+				checks.plan(m.job, all, now)
 				claimed = append(claimed, m)
 				takes = b.takes
 			}

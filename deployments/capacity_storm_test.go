@@ -170,6 +170,35 @@ func (s *simJob) set(j domain.Job) {
 }
 
 // A simMessage is about a job, and was received so many times before.
+// An agenda has jobs by the tick of their check.
+type agenda struct {
+	jobs   map[int][]int32
+	oldest int // before which nothing is left
+}
+
+// plan has a job looked at when its check comes, and after now.
+func (a *agenda) plan(id int32, all []simJob, now int) {
+	at := max(now+1, ticks(time.Duration(all[id].check)*time.Millisecond))
+	a.jobs[at] = append(a.jobs[at], id)
+}
+
+// next takes the job whose check came first, if one has come. One that has moved on since it was planned is passed over.
+func (a *agenda) next(all []simJob, now int) (id int32, ok bool) {
+	for a.oldest <= now {
+		list := a.jobs[a.oldest]
+		if len(list) == 0 {
+			delete(a.jobs, a.oldest)
+			a.oldest++
+			continue
+		}
+		id, a.jobs[a.oldest] = list[0], list[1:]
+		if sim := &all[id]; !sim.status.Finished() && ticks(time.Duration(sim.check)*time.Millisecond) <= a.oldest {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
 type simMessage struct {
 	job      int32
 	receives uint8
@@ -187,9 +216,8 @@ func (s storm) blow() damage {
 		head     int
 		hidden   = map[int][]simMessage{} // by the tick at which they come back
 		ends     = map[int][]simMessage{} // runs, by the tick at which they end
-		agenda   = map[int][]int32{}      // jobs by the tick of their check; stale ones are passed over
-		oldest   int                      // tick of the agenda before which nothing is left
-		flying   int                      // messages received or hidden
+		checks   = agenda{jobs: map[int][]int32{}}
+		flying   int // messages received or hidden
 		running  int
 		pending  int // jobs of the outage that are not finished
 		minute   = ticks(time.Minute)
@@ -201,11 +229,6 @@ func (s storm) blow() damage {
 		d        damage
 	)
 	down := ticks(s.down)
-	plan := func(id int32, now int) {
-		at := max(now+1, ticks(time.Duration(all[id].check)*time.Millisecond))
-		agenda[at] = append(agenda[at], id)
-		oldest = min(oldest, at)
-	}
 	submitted := 0.0
 	for now := range ticks(horizon) {
 		ms := int64(now) * tick.Milliseconds()
@@ -224,7 +247,7 @@ func (s storm) blow() damage {
 				affected++
 			}
 			queue = append(queue, simMessage{job: id})
-			plan(id, now)
+			checks.plan(id, all, now)
 		}
 		queue = append(queue, hidden[now]...)
 		flying -= len(hidden[now])
@@ -260,30 +283,22 @@ func (s storm) blow() damage {
 			default:
 				flying--
 			}
-			plan(m.job, now)
+			checks.plan(m.job, all, now)
 		}
 		delete(ends, now)
 
 		if now%ticks(w.every) == 0 {
-			for taken := 0; taken < w.pass && oldest <= now; {
-				list := agenda[oldest]
-				if len(list) == 0 {
-					delete(agenda, oldest)
-					oldest++
-					continue
+			for range w.pass {
+				id, ok := checks.next(all, now)
+				if !ok {
+					break
 				}
-				id := list[0]
-				agenda[oldest] = list[1:]
 				sim := &all[id]
-				if sim.status.Finished() || ticks(time.Duration(sim.check)*time.Millisecond) > oldest {
-					continue // it has moved on
-				}
 				d.behind = max(d.behind, time.Duration(ms-sim.check)*time.Millisecond)
 				sim.set(sim.job(s.policy).Taken(at(ms)))
-				plan(id, now)
+				checks.plan(id, all, now)
 				queue = append(queue, simMessage{job: id})
 				sweeps[now/minute]++
-				taken++
 			}
 		}
 
@@ -315,7 +330,7 @@ func (s storm) blow() damage {
 			}
 			sim.started = true
 			ends[now+ticks(takes)] = append(ends[now+ticks(takes)], m)
-			plan(m.job, now)
+			checks.plan(m.job, all, now)
 		}
 		if head > 1<<16 {
 			queue, head = slices.Clone(queue[head:]), 0
